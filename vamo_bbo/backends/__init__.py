@@ -1,0 +1,106 @@
+"""Backends turn the name of a direction into numbers; they know arrays and nothing about optimization.
+
+Three backends give the same directions, bit for bit: ``"numpy"`` (the slow and obvious definition in
+:mod:`vamo_bbo.backends.reference`), ``"numba"`` (compiled CPU kernels) and ``"cupy"`` (CUDA kernels).
+None is imported before :func:`get` is asked for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from vamo_bbo._errors import BackendUnavailable, OptionError, close_matches
+from vamo_bbo._typing import AnyDirection, Array, FloatArray
+
+__all__ = ["BACKENDS", "Backend", "Directions", "get"]
+
+BACKENDS = ("auto", "numpy", "numba", "cupy")
+
+
+class Directions(Protocol):
+    """A backend bound to a seed, a dimension and the named state arrays.
+
+    Tile arguments: ``lo`` and ``hi`` are coordinates of the full vector, 0 <= lo <= hi <= d; the tile arrays ``x``
+    and ``out`` hold just the coordinates lo..hi, so their length is ``hi - lo``. Every result is independent of how
+    a vector is cut into tiles and of the number of threads.
+    """
+
+    size: int
+
+    def words(self, u: AnyDirection, lo: int, hi: int) -> Array:
+        """Return the uint32 random words behind coordinates lo..hi (golden-tested; laws with a word per element)."""
+        ...
+
+    def fill(self, u: AnyDirection, lo: int, hi: int, out: Array) -> None:
+        """Write the raw elements of ``u`` to ``out``."""
+        ...
+
+    def perturb(self, x: Array, u: AnyDirection, h: float, lo: int, hi: int, out: Array) -> None:
+        """Write ``x + h * u`` to ``out`` in one pass; ``h`` is rounded to the dtype of ``x`` first."""
+        ...
+
+    def accumulate(
+        self,
+        terms: Sequence[tuple[float, AnyDirection]],
+        dense: Sequence[tuple[float, Array]],
+        lo: int,
+        hi: int,
+        out: Array,
+    ) -> None:
+        """Add ``sum_k a_k g_k[lo:hi] + sum_j c_j u_j`` to ``out``, in the order given, in one pass.
+
+        The sum is formed first, in the dtype of ``out`` (coefficients rounded to it), then added. The ``g_k`` are
+        full vectors.
+        """
+        ...
+
+    def project(self, g: Array, us: Sequence[AnyDirection]) -> FloatArray:
+        """Return ``<g, u_j>`` for every direction: 64 lanes per 2048 elements in float64, tiles summed in order."""
+        ...
+
+    def dot(self, a: Array, b: Array) -> float:
+        """Return ``<a, b>`` of two full vectors with the reduction order of :meth:`project`."""
+        ...
+
+    def norm2(self, u: AnyDirection) -> float:
+        """Return the squared norm of the raw elements of ``u``; computed once per direction."""
+        ...
+
+
+class Backend(Protocol):
+    """A source of directions."""
+
+    name: str
+    xp: Any
+    """The array namespace (numpy or cupy)."""
+    tile: int
+    """Preferred tile length of elementwise passes."""
+
+    def bind(self, seed: int, size: int, arrays: Mapping[str, Array]) -> Directions:
+        """Return the directions of seed ``seed`` (64 bits) in dimension ``size``; ``arrays`` resolves stored rows and masks."""
+        ...
+
+
+def get(name: str = "auto") -> Backend:
+    """Return the backend called ``name``.
+
+    Parameters
+    ----------
+    name : {"auto", "numpy", "numba", "cupy"}
+        "auto" is numba, entered through the NumPy reference while the work is too small for a compiled call to pay;
+        the bits are the same.
+
+    Raises
+    ------
+    OptionError
+        The name is not a backend's.
+    BackendUnavailable
+        The backend cannot run here, such as cupy without a GPU.
+
+    Examples
+    --------
+    >>> get("numpy").name
+    'numpy'
+    """
+    raise NotImplementedError
