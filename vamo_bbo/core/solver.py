@@ -1,0 +1,359 @@
+"""The seams of the core: state, context and the protocols of solver, estimator, recipe and rule."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+from vamo_bbo import backends
+from vamo_bbo._typing import AnyDirection, Array, FloatArray, IndexArray
+from vamo_bbo.backends import Directions
+from vamo_bbo.core import sampling
+from vamo_bbo.core.estimate import Estimate, Measured
+from vamo_bbo.core.types import AnchorRef, Answer, Batch, Probe, ProbeId, ProblemInfo
+
+__all__ = [
+    "ArraySpec",
+    "Context",
+    "Estimator",
+    "Recipe",
+    "Request",
+    "Rule",
+    "Solver",
+    "State",
+    "Status",
+    "Stream",
+    "directions_of",
+]
+
+
+class Status(NamedTuple):
+    """Why a solver wants to stop.
+
+    Attributes
+    ----------
+    code : int
+        The result's ``status``.
+    success : bool
+        Whether this ending counts as convergence.
+    message : str
+        One sentence for the user.
+    """
+
+    code: int
+    success: bool
+    message: str
+
+
+@dataclass(slots=True)
+class State:
+    """All that a solver knows between two calls: numbers and arrays only, no callable, generator, lock or path.
+
+    It pickles at any moment, also in the middle of a round; every random number is a function of ``seed`` and a
+    handle, so nothing else is needed to go on exactly.
+
+    Attributes
+    ----------
+    seed : int
+        64-bit key of the run.
+    backend : str
+        Name of the backend that holds the arrays.
+    info : ProblemInfo
+        What the objective can do.
+    step, phase, attempt : int
+        The open round: step of the algorithm, phase within the step, attempt after failures.
+    arrays : dict of str to array
+        Named arrays; ``arrays["x"]`` is the iterate, shape (d,).
+    scalars : dict of str to float
+        Named scalars.
+    versions : dict of str to int
+        Version of every array that probes may refer to; counts changes.
+    inbox : dict of ProbeId to Answer
+        Answers of the open round.
+    cache : dict
+        Derived objects (bound directions, the plan of the open round). Not part of the state: it is not pickled.
+    """
+
+    seed: int
+    backend: str
+    info: ProblemInfo
+    step: int = 0
+    phase: int = 0
+    attempt: int = 0
+    arrays: dict[str, Array] = field(default_factory=dict)
+    scalars: dict[str, float] = field(default_factory=dict)
+    versions: dict[str, int] = field(default_factory=dict)
+    inbox: dict[ProbeId, Answer] = field(default_factory=dict)
+    cache: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        return (
+            self.seed,
+            self.backend,
+            self.info,
+            self.step,
+            self.phase,
+            self.attempt,
+            self.arrays,
+            self.scalars,
+            self.versions,
+            self.inbox,
+        )
+
+    def __setstate__(self, values: tuple[Any, ...]) -> None:
+        (
+            self.seed,
+            self.backend,
+            self.info,
+            self.step,
+            self.phase,
+            self.attempt,
+            self.arrays,
+            self.scalars,
+            self.versions,
+            self.inbox,
+        ) = values
+        self.cache = {}
+
+    def anchor(self, name: str) -> AnchorRef:
+        """Return the handle of the present version of array ``name``."""
+        return AnchorRef(name, self.versions[name])
+
+
+def directions_of(state: State) -> Directions:
+    """Return the directions of the state's backend, bound to its seed, dimension and arrays."""
+    bound: Directions | None = state.cache.get("directions")
+    if bound is None:
+        backend = backends.get(state.backend)
+        bound = backend.bind(state.seed, state.arrays["x"].size, state.arrays)
+        state.cache["directions"] = bound
+    return bound
+
+
+class Stream(NamedTuple):
+    """Which directions a request draws: two requests with equal streams share their directions."""
+
+    tag: int
+    step: int
+    attempt: int = 0
+
+
+class ArraySpec(NamedTuple):
+    """An array that a recipe or a rule keeps in the state.
+
+    Attributes
+    ----------
+    name : str
+        Key in ``State.arrays``.
+    shape : tuple of str or int
+        Lengths; "d" is the dimension, "n" the number of samples, "q" the number of directions.
+    dtype : str
+        "x" for the dtype of the iterate, else a NumPy dtype name.
+    """
+
+    name: str
+    shape: tuple[str | int, ...]
+    dtype: str = "x"
+
+
+class Request(NamedTuple):
+    """An estimate that a recipe asks for.
+
+    Attributes
+    ----------
+    name : str
+        Key under which ``combine`` finds the measurement.
+    estimator : Estimator
+        How it is measured.
+    at : AnchorRef
+        Where.
+    batches : tuple of Batch or None
+        On which samples: a full pass is several ranges. ``(None,)`` for an objective that is not a sum.
+    stream : Stream
+        Which random directions.
+    per_sample : bool
+        Keep the differences of every sample (the table) rather than their mean.
+    """
+
+    name: str
+    estimator: Estimator
+    at: AnchorRef
+    batches: tuple[Batch | None, ...]
+    stream: Stream
+    per_sample: bool = False
+
+
+class Context:
+    """What recipes, estimators and rules see of a state.
+
+    ``plan`` and ``scalars`` only read. ``combine`` and ``observe`` may write the arrays and scalars that the recipe
+    declared; they copy anchors with :meth:`copy_anchor`, which counts versions.
+    """
+
+    __slots__ = ("directions", "info", "state")
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+        self.info = state.info
+        self.directions = directions_of(state)
+
+    @property
+    def size(self) -> int:
+        """Dimension d."""
+        return int(self.state.arrays["x"].size)
+
+    @property
+    def step(self) -> int:
+        """Step of the algorithm."""
+        return self.state.step
+
+    @property
+    def phase(self) -> int:
+        """Phase within the step."""
+        return self.state.phase
+
+    @property
+    def arrays(self) -> dict[str, Array]:
+        """The named arrays."""
+        return self.state.arrays
+
+    @property
+    def scalars(self) -> dict[str, float]:
+        """The named scalars."""
+        return self.state.scalars
+
+    def anchor(self, name: str) -> AnchorRef:
+        """Return the handle of the present version of array ``name``."""
+        return self.state.anchor(name)
+
+    def copy_anchor(self, source: str, target: str) -> None:
+        """Copy point ``source`` to point ``target`` (a new version of ``target``)."""
+        self.state.arrays[target][...] = self.state.arrays[source]
+        self.state.versions[target] = self.state.versions.get(target, 0) + 1
+
+    def stream(self, tag: int, step: int | None = None) -> Stream:
+        """Return the stream of this step (default) and attempt, or of an earlier step."""
+        return Stream(tag, self.state.step if step is None else step, self.state.attempt)
+
+    def indices(self, batch: Batch) -> IndexArray:
+        """Return the sample indices of ``batch``."""
+        n = self.info.n_samples
+        assert n is not None
+        return sampling.indices(batch, self.state.seed, n)
+
+    def project(self, g: Array, us: Sequence[AnyDirection]) -> FloatArray:
+        """Return ``<g, u_j>`` for raw directions u_j, shape (len(us),)."""
+        return self.directions.project(g, us)
+
+
+class Solver(Protocol):
+    """An optimization algorithm that never calls the objective.
+
+    ``ask`` is a pure, idempotent query; only ``tell`` changes the state, and it consumes it: O(d) buffers are
+    updated in place, so the caller goes on with the returned state.
+    """
+
+    def init(
+        self, x0: Array, *, seed: int, backend: str, info: ProblemInfo, horizon: float | None = None
+    ) -> State:
+        """Return the first state.
+
+        Parameters
+        ----------
+        x0 : (d,) float32 or float64 array
+            Start, in the solver's (scaled) coordinates; copied, never written.
+        seed : int
+            64-bit key.
+        backend : str
+            Name of the backend.
+        info : ProblemInfo
+            Capabilities and bounds of the objective.
+        horizon : float, optional
+            Budget in sample values (a gradient counts ``grad_cost``), for schedules that need the end.
+
+        Raises
+        ------
+        CapabilityError
+            The objective lacks what the algorithm needs.
+        """
+        ...
+
+    def ask(self, state: State) -> tuple[Probe, ...]:
+        """Return the open probes: those of the current round that have no answer yet."""
+        ...
+
+    def tell(self, state: State, answers: Sequence[Answer]) -> State:
+        """Take answers in any order and in part; unknown, stale and repeated ids are ignored and counted."""
+        ...
+
+    def status(self, state: State) -> Status | None:
+        """Return why the solver wants to stop, or None."""
+        ...
+
+    def recommend(self, state: State) -> Array:
+        """Return the point the solver recommends, shape (d,), in its own coordinates (not a copy)."""
+        ...
+
+
+class Estimator(Protocol):
+    """A way to measure a gradient: probes out, a symbolic estimate back."""
+
+    def plan(self, request: Request, ctx: Context, first: int) -> tuple[Probe, ...]:
+        """Return the probes of ``request``; their ids count from ``first`` within the round."""
+        ...
+
+    def reduce(
+        self, request: Request, ctx: Context, probes: Sequence[Probe], answers: Sequence[Answer]
+    ) -> Measured | None:
+        """Return the measurement, or None if it failed as a whole.
+
+        A failed leg of a difference removes its direction and renormalizes the rest.
+        """
+        ...
+
+
+class Recipe(Protocol):
+    """Which estimates a step needs, where, on which samples, and how they are combined."""
+
+    def arrays(self, info: ProblemInfo) -> tuple[ArraySpec, ...]:
+        """Return the arrays that the recipe keeps in the state (documented memory)."""
+        ...
+
+    def check(self, info: ProblemInfo, size: int) -> None:
+        """Raise :class:`CapabilityError` if the objective lacks what the recipe needs."""
+        ...
+
+    def plan(self, ctx: Context) -> tuple[Request, ...]:
+        """Return the requests of the present phase."""
+        ...
+
+    def combine(self, ctx: Context, got: Mapping[str, Measured]) -> Estimate | None:
+        """Return the step's estimate, or None when the phase only prepared the state and another follows."""
+        ...
+
+    def observe(self, ctx: Context, got: Mapping[str, Measured], estimate: Estimate) -> None:
+        """Update sketches and adaptive coefficients, for later steps only (unbiasedness)."""
+        ...
+
+
+class Rule(Protocol):
+    """How an estimate moves the iterate, one tile at a time.
+
+    A linear rule is ``x <- x - step_size * v``: it is fused with the regeneration of the directions, and ``update`` is
+    not called.
+    """
+
+    slots: tuple[str, ...]
+    """Names of its O(d) arrays (momentum, second moments)."""
+    linear: bool
+    needs_norm: bool
+    """Whether ``scalars`` reads the estimate's root mean square (costs one extra pass)."""
+
+    def scalars(self, ctx: Context, rms: float) -> dict[str, float]:
+        """Return the scalars of this step; ``"learning_rate"`` is the step size, ``rms`` the estimate's, or NaN."""
+        ...
+
+    def update(self, xp: Any, g: Array, x: Array, slots: Mapping[str, Array], scalars: Mapping[str, float]) -> None:
+        """Update tile ``x`` and the slot tiles in place from the estimate's tile ``g``, elementwise."""
+        ...
