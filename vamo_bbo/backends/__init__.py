@@ -21,15 +21,15 @@ BACKENDS = ("auto", "numpy", "numba", "cupy")
 class Directions(Protocol):
     """A backend bound to a seed, a dimension and the named state arrays.
 
-    Tile arguments: ``lo`` and ``hi`` are coordinates of the full vector, 0 <= lo <= hi <= d; the tile arrays ``x``
-    and ``out`` hold just the coordinates lo..hi, so their length is ``hi - lo``. Every result is independent of how
-    a vector is cut into tiles and of the number of threads.
+    Tile arguments: ``lo`` and ``hi`` are coordinates of the full vector, 0 <= lo <= hi <= d; the tile
+    arrays ``x`` and ``out`` hold just the coordinates lo..hi, so their length is ``hi - lo``. Every result
+    is independent of how a vector is cut into tiles and of the number of threads.
     """
 
     size: int
 
     def words(self, u: AnyDirection, lo: int, hi: int) -> Array:
-        """Return the uint32 random words behind coordinates lo..hi (golden-tested; laws with a word per element)."""
+        """Return the uint32 random words behind coordinates lo..hi (golden-tested)."""
         ...
 
     def fill(self, u: AnyDirection, lo: int, hi: int, out: Array) -> None:
@@ -38,6 +38,16 @@ class Directions(Protocol):
 
     def perturb(self, x: Array, u: AnyDirection, h: float, lo: int, hi: int, out: Array) -> None:
         """Write ``x + h * u`` to ``out`` in one pass; ``h`` is rounded to the dtype of ``x`` first."""
+        ...
+
+    def perturb_pair(
+        self, x: Array, u: AnyDirection, h: float, lo: int, hi: int, plus: Array, minus: Array
+    ) -> None:
+        """Write ``x + h * u`` to ``plus`` and ``x - h * u`` to ``minus`` in one pass."""
+        ...
+
+    def perturb_rows(self, x: Array, us: Sequence[AnyDirection], hs: Sequence[float], out: Array) -> None:
+        """Write ``x + hs[k] * us[k]`` to row k of ``out``, shape (k, d): many probes of a small x."""
         ...
 
     def accumulate(
@@ -50,13 +60,13 @@ class Directions(Protocol):
     ) -> None:
         """Add ``sum_k a_k g_k[lo:hi] + sum_j c_j u_j`` to ``out``, in the order given, in one pass.
 
-        The sum is formed first, in the dtype of ``out`` (coefficients rounded to it), then added. The ``g_k`` are
-        full vectors.
+        The sum is formed first, in the dtype of ``out`` (coefficients rounded to it), then added. The
+        ``g_k`` are full vectors.
         """
         ...
 
     def project(self, g: Array, us: Sequence[AnyDirection]) -> FloatArray:
-        """Return ``<g, u_j>`` for every direction: 64 lanes per 2048 elements in float64, tiles summed in order."""
+        """Return ``<g, u_j>`` for every direction: 64 float64 lanes per 2048 elements, tiles in order."""
         ...
 
     def dot(self, a: Array, b: Array) -> float:
@@ -78,7 +88,7 @@ class Backend(Protocol):
     """Preferred tile length of elementwise passes."""
 
     def bind(self, seed: int, size: int, arrays: Mapping[str, Array]) -> Directions:
-        """Return the directions of seed ``seed`` (64 bits) in dimension ``size``; ``arrays`` resolves stored rows and masks."""
+        """Return the directions of a 64-bit seed in dimension ``size``; ``arrays`` holds rows and masks."""
         ...
 
 
@@ -88,8 +98,8 @@ def get(name: str = "auto") -> Backend:
     Parameters
     ----------
     name : {"auto", "numpy", "numba", "cupy"}
-        "auto" is numba, entered through the NumPy reference while the work is too small for a compiled call to pay;
-        the bits are the same.
+        "auto" is numba, entered through the NumPy reference while the work is too small for a compiled call
+        to pay; the bits are the same.
 
     Raises
     ------
@@ -103,4 +113,15 @@ def get(name: str = "auto") -> Backend:
     >>> get("numpy").name
     'numpy'
     """
-    raise NotImplementedError
+    if name not in BACKENDS:
+        hint = close_matches(name, BACKENDS)
+        raise OptionError(f"backend={name!r}: allowed are {', '.join(BACKENDS)}{hint}")
+    if name == "numpy":
+        from vamo_bbo.backends.reference import ReferenceBackend
+
+        return ReferenceBackend()
+    if name == "cupy":
+        raise BackendUnavailable("backend='cupy' cannot be used yet")
+    from vamo_bbo.backends.reference import ReferenceBackend
+
+    return ReferenceBackend()
