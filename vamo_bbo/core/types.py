@@ -31,7 +31,8 @@ ProbeId: TypeAlias = tuple[int, int, int, int]
 """(step, phase, attempt, index): the identity of an evaluation within a run."""
 
 Want: TypeAlias = Literal["value", "values", "gradient", "both"]
-"""What a probe asks for: the (batch mean) value, per-sample values, the (batch mean) gradient, value and gradient."""
+"""What a probe asks for: the (batch mean) value, per-sample values, the (batch mean) gradient, value and
+gradient."""
 
 
 class Batch(NamedTuple):
@@ -40,8 +41,8 @@ class Batch(NamedTuple):
     Attributes
     ----------
     kind : {"epoch", "iid", "range", "fixed"}
-        "epoch": batch ``b`` of the reshuffled epoch ``a``; "iid": ``size`` samples drawn with replacement for step
-        ``a`` (stream ``b``); "range": the samples ``a <= i < b``; "fixed": batch ``b`` of the partition drawn once.
+        "epoch": batch ``b`` of the reshuffled epoch ``a``; "iid": ``size`` samples drawn with replacement for
+        step ``a`` (stream ``b``); "range": the samples ``a <= i < b``; "fixed": batch ``b`` of the partition drawn once.
     a, b : int
         See ``kind``.
     size : int
@@ -65,8 +66,8 @@ class Probe(NamedTuple):
     """A request to evaluate the objective once.
 
     The point is ``anchor + h * u`` with ``u`` the raw elements of ``direction``. With bounds it is
-    ``clip(anchor, lower + |h|, upper - |h|) + h * u``, so that the base point (``direction`` None, same ``h``) and
-    all perturbed points share one center and none is infeasible.
+    ``clip(anchor, lower + |h|, upper - |h|) + h * u``, so that the base point (``direction`` None, same
+    ``h``) and all perturbed points share one center and none is infeasible.
 
     Attributes
     ----------
@@ -85,8 +86,8 @@ class Probe(NamedTuple):
     noise : int or None
         Common-random-number key: probes with equal keys share the objective's noise.
     point : (d,) array or None
-        Explicit point in the solver's (scaled) coordinates, for small-d and population solvers; wins over anchor and
-        direction.
+        Explicit point in the solver's (scaled) coordinates, for small-d and population solvers; wins over
+        anchor and direction.
     """
 
     id: ProbeId
@@ -149,12 +150,18 @@ class ProblemInfo:
         Whether a finite sum returns per-sample losses rather than batch means.
     lower, upper : (d,) arrays or None
         Bounds in the solver's (scaled) coordinates; both or neither.
+    grad_cost : float
+        Price of a sample gradient in sample values.
     noisy : bool
         Whether two evaluations of one point may differ.
     chunk_size : int
         Most samples that one call of a finite sum is given; a full pass is cut into such ranges.
     unknown : (d,) uint8 array or None
         1 where a partial gradient does not know the coordinate.
+    levels : (d,) int64 array or None
+        Coordinates of a :class:`~vamo_bbo.space.Space` that are not real, in the unit box: n > 0 for n
+        ordered levels at (k + 1/2) / n, -n for n unordered options, 0 for a real coordinate. None if all are
+        real.
     """
 
     n_samples: int | None = None
@@ -162,6 +169,8 @@ class ProblemInfo:
     per_sample: bool = True
     lower: Array | None = None
     upper: Array | None = None
+    grad_cost: float = 3.0
     noisy: bool = False
     chunk_size: int = 65536
     unknown: Array | None = None
+    levels: Array | None = None

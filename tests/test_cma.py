@@ -1,0 +1,259 @@
+"""The evolution strategies behind the solver protocol: exact state, restarts, mixed types, failures."""
+
+from __future__ import annotations
+
+import builtins
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vamo_bbo._errors import CapabilityError, OptionError
+from vamo_bbo.core.types import Answer, ProblemInfo
+from vamo_bbo.solvers.cma import cma
+
+pytest.importorskip("cmaes")
+
+
+def sphere(x):
+    return float(((x - 0.3) ** 2).sum())
+
+
+def ellipsoid(x):
+    return float((10.0 ** np.linspace(0, 4, x.size) * (x - 0.2) ** 2).sum())
+
+
+def start(solver, d=3, dtype=np.float64, x0=None, **info):
+    x0 = np.full(d, 0.6, dtype=dtype) if x0 is None else x0
+    return solver.init(x0, seed=7, backend="numpy", info=ProblemInfo(**info))
+
+
+def answer(probe, fun):
+    return Answer(probe.id, value=fun(probe.point))
+
+
+def run(solver, state, fun, steps):
+    for _ in range(steps):
+        if solver.status(state) is not None:
+            break
+        state = solver.tell(state, [answer(p, fun) for p in solver.ask(state)])
+    return state
+
+
+def same(a, b):
+    return (
+        a.scalars == b.scalars
+        and a.arrays.keys() == b.arrays.keys()
+        and all(np.array_equal(a.arrays[k], b.arrays[k], equal_nan=True) for k in a.arrays)
+        and (a.step, a.attempt, a.inbox.keys()) == (b.step, b.attempt, b.inbox.keys())
+    )
+
+
+box = {"lower": np.zeros(3), "upper": np.ones(3)}
+mixed = {**box, "levels": np.array([0, 5, -3])}
+VARIANTS = {
+    "cma": (cma(), {}),
+    "bounded": (cma(), box),
+    "separable": (cma(separable=True), box),
+    "margin": (cma(), {**box, "levels": np.array([0, 5, 0])}),
+    "categories": (cma(), mixed),
+    "only categories": (cma(), {**box, "levels": np.array([-4, 2, -3])}),
+    "integers and categories": (cma(), {**box, "levels": np.array([4, -2, 7])}),
+    "adaptive rate": (cma(), {"noisy": True}),
+    "restarts": (cma(restarts=2, population_size=4), box),
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_pickling_at_any_moment_changes_no_bit(name):
+    solver, info = VARIANTS[name]
+    plain, moved = start(solver, **info), start(solver, **info)
+    for _ in range(12):
+        for probe in solver.ask(plain):
+            plain = solver.tell(plain, [answer(probe, sphere)])
+        while solver.ask(moved) and moved.step < plain.step:
+            moved = pickle.loads(pickle.dumps(moved))
+            moved = solver.tell(moved, [answer(solver.ask(moved)[0], sphere)])
+    assert same(plain, moved)
+    assert plain.step == 12
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_state_holds_numbers_and_arrays_only(name):
+    solver, info = VARIANTS[name]
+    state = run(solver, start(solver, **info), sphere, 3)
+    assert all(type(v) is float for v in state.scalars.values())
+    assert all(isinstance(v, np.ndarray) and v.dtype.kind in "biuf" for v in state.arrays.values())
+
+
+@settings(derandomize=True, deadline=None, max_examples=25)
+@given(st.randoms(use_true_random=False))
+def test_order_and_repeats_of_answers_do_not_matter(random):
+    solver = cma(population_size=6)
+    told, reference = start(solver), run(solver, start(solver), sphere, 3)
+    for _ in range(3):
+        answers = [answer(p, sphere) for p in solver.ask(told)]
+        random.shuffle(answers)
+        for a in answers:
+            told = solver.tell(told, [a, a])
+    assert told.scalars.pop("ignored") > 0
+    reference.scalars.pop("ignored")
+    assert same(told, reference)
+
+
+def test_ask_is_idempotent_and_keyed_by_the_seed():
+    solver = cma()
+    a, b, other = (
+        start(solver),
+        start(solver),
+        solver.init(np.full(3, 0.6), seed=8, backend="numpy", info=ProblemInfo()),
+    )
+    first, again, second = solver.ask(a), solver.ask(a), solver.ask(b)
+    for p, q, r in zip(first, again, second, strict=True):
+        assert p.id == q.id == r.id
+        assert np.array_equal(p.point, q.point)
+        assert np.array_equal(p.point, r.point)
+    assert not np.array_equal(first[0].point, solver.ask(other)[0].point)
+
+
+def test_x0_is_copied():
+    x0 = np.full(3, 0.6)
+    x0.flags.writeable = False
+    state = run(cma(), start(cma(), x0=x0), sphere, 3)
+    assert state.arrays["x"] is not x0
+
+
+def test_finds_the_minimum_of_an_ill_conditioned_quadratic():
+    state = run(cma(), start(cma(), d=5), ellipsoid, 400)
+    status = cma().status(state)
+    assert status.success
+    np.testing.assert_allclose(cma().recommend(state), 0.2, atol=1e-5)
+
+
+def test_points_and_mean_stay_inside_the_bounds():
+    solver = cma()
+    state = start(solver, **box)
+    for _ in range(30):
+        probes = solver.ask(state)
+        assert all((p.point >= 0).all() and (p.point <= 1).all() for p in probes)
+        state = solver.tell(state, [answer(p, lambda x: float(x.sum())) for p in probes])
+    assert cma().recommend(state).max() < 1e-2
+
+
+def test_float32_in_float32_points():
+    state = start(cma(), dtype=np.float32, lower=np.zeros(3, np.float32), upper=np.ones(3, np.float32))
+    assert {p.point.dtype for p in cma().ask(state)} == {np.dtype(np.float32)}
+    assert run(cma(), state, sphere, 5).arrays["best"].dtype == np.float32
+
+
+def test_mixed_types_visit_centers_of_cells_and_find_the_best_cell():
+    def fun(x):
+        return (x[0] - 0.7) ** 2 + (int(x[1] * 5) - 3) ** 2 + (int(x[2] * 3) != 2)
+
+    state = start(cma(), **mixed)
+    for _ in range(60):
+        probes = cma().ask(state)
+        for p in probes:
+            assert min(abs(p.point[1] - (k + 0.5) / 5) for k in range(5)) < 1e-12
+            assert min(abs(p.point[2] - (k + 0.5) / 3) for k in range(3)) < 1e-12
+        state = cma().tell(state, [answer(p, fun) for p in probes])
+    x = cma().recommend(state)
+    assert (int(x[1] * 5), int(x[2] * 3)) == (3, 2)
+    assert abs(x[0] - 0.7) < 1e-2
+
+
+def test_huge_integers_are_searched_as_real_numbers():
+    state = start(cma(), **{**box, "levels": np.array([2**40, 0, 0])})
+    assert len(cma().ask(state)) >= 4
+
+
+def test_a_failed_point_ranks_last_and_is_never_recommended():
+    def fun(x):
+        return np.nan if x[0] < 0.5 else sphere(x)
+
+    state = run(cma(), start(cma()), fun, 80)
+    best = cma().recommend(state)
+    assert best[0] >= 0.5
+    assert sphere(best) < 0.05
+
+
+def test_a_generation_that_fails_as_a_whole_is_redrawn_closer_and_ends_at_last():
+    solver = cma()
+    state = start(solver)
+    sigma = state.scalars["cma._sigma"]
+    first = solver.ask(state)
+    state = solver.tell(state, [Answer(p.id, error="boom") for p in first])
+    assert state.scalars["cma._sigma"] == sigma / 2
+    assert state.step == 0
+    assert solver.ask(state)[0].id != first[0].id
+    for _ in range(19):
+        state = solver.tell(state, [Answer(p.id, error="boom") for p in solver.ask(state)])
+    assert "failed" in solver.status(state).message
+    assert not solver.status(state).success
+
+
+def test_restarts_double_the_population():
+    solver = cma(restarts=2, population_size=5)
+    state = run(solver, start(solver, **box), sphere, 2000)
+    assert state.scalars["population_size"] == 20
+    assert solver.status(state).success
+    assert "2 restarts" in solver.status(state).message
+
+
+def test_restarts_find_the_global_minimum_of_a_multimodal_function():
+    def rastrigin(x):
+        z = 5.12 * (2 * x - 1) - 1
+        return float(10 * z.size + (z**2 - 10 * np.cos(2 * np.pi * z)).sum())
+
+    solver = cma(restarts=6, population_size=6)
+    state = run(solver, start(solver, **box), rastrigin, 3000)
+    assert state.scalars["best_value"] < 1e-8
+
+
+def test_noise_returns_the_mean_which_beats_the_luckiest_draw():
+    noise = np.random.default_rng(0)
+    state = start(cma(), d=5, noisy=True)
+    state = run(cma(), state, lambda x: sphere(x) + noise.normal(scale=0.1), 150)
+    assert cma().recommend(state) is state.arrays["x"]
+    assert sphere(state.arrays["x"]) < sphere(state.arrays["best"])
+
+
+def test_separable_is_the_default_in_many_dimensions():
+    state = start(cma(), d=300)
+    assert "cma._C" in state.arrays
+    assert state.arrays["cma._C"].shape == (300,)
+
+
+def test_missing_package_names_the_extra(monkeypatch):
+    real = builtins.__import__
+
+    def no_cmaes(name, *args, **kwargs):
+        if name == "cmaes":
+            raise ImportError(name)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", no_cmaes)
+    with pytest.raises(CapabilityError, match=r"pip install 'vamo_bbo\[cma\]'"):
+        start(cma())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"sigma": 0}, "sigma"),
+        ({"sigma": np.nan}, "sigma"),
+        ({"population_size": 3}, "population_size"),
+        ({"population_size": 4.5}, "population_size"),
+        ({"restarts": -1}, "restarts"),
+    ],
+)
+def test_options_are_checked(options, message):
+    with pytest.raises(OptionError, match=message):
+        cma(**options)
+
+
+def test_levels_need_bounds():
+    with pytest.raises(CapabilityError, match="bounds"):
+        start(cma(), levels=np.array([0, 3, 0]))
