@@ -48,6 +48,7 @@ class Tag(enum.IntEnum):
     IID_BATCH = 5
     CALIBRATION = 6
     NOISE = 7
+    FULL = 8
 
 
 class Direction(NamedTuple):
@@ -72,8 +73,9 @@ class Direction(NamedTuple):
 
     law: Law
     step: int
-    index: int
-    count: int
+    # These two names shadow tuple's methods, which nobody calls on a direction.
+    index: int  # type: ignore[assignment]
+    count: int  # type: ignore[assignment]
     tag: int = Tag.MAIN
     mask: str | None = None
 

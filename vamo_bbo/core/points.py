@@ -23,8 +23,8 @@ def materialize(state: State, probe: Probe, out: Array) -> Array:
 
     Notes
     -----
-    With bounds the center is ``clip(anchor, lower + |h|, upper - |h|)``. Solvers cap |h| at half the smallest width, and
-    only laws whose elements are at most 1 in size are used, so no point is infeasible.
+    With bounds the center is ``clip(anchor, lower + |h|, upper - |h|)``. Solvers cap |h| at half the smallest width,
+    and only laws whose elements are at most 1 in size are used, so no point is infeasible.
     """
     if probe.point is not None:
         out[...] = probe.point

@@ -71,6 +71,8 @@ class State:
         Version of every array that probes may refer to; counts changes.
     inbox : dict of ProbeId to Answer
         Answers of the open round.
+    undo : tuple of (float, direction)
+        The last update of a run too large for a copy of its last good point.
     cache : dict
         Derived objects (bound directions, the plan of the open round). Not part of the state: it is not pickled.
     """
@@ -85,6 +87,7 @@ class State:
     scalars: dict[str, float] = field(default_factory=dict)
     versions: dict[str, int] = field(default_factory=dict)
     inbox: dict[ProbeId, Answer] = field(default_factory=dict)
+    undo: tuple[tuple[float, AnyDirection], ...] = ()
     cache: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def __getstate__(self) -> tuple[Any, ...]:
@@ -99,6 +102,7 @@ class State:
             self.scalars,
             self.versions,
             self.inbox,
+            self.undo,
         )
 
     def __setstate__(self, values: tuple[Any, ...]) -> None:
@@ -113,6 +117,7 @@ class State:
             self.scalars,
             self.versions,
             self.inbox,
+            self.undo,
         ) = values
         self.cache = {}
 
@@ -146,14 +151,14 @@ class ArraySpec(NamedTuple):
     ----------
     name : str
         Key in ``State.arrays``.
-    shape : tuple of str or int
-        Lengths; "d" is the dimension, "n" the number of samples, "q" the number of directions.
+    shape : tuple of int
+        Shape.
     dtype : str
         "x" for the dtype of the iterate, else a NumPy dtype name.
     """
 
     name: str
-    shape: tuple[str | int, ...]
+    shape: tuple[int, ...]
     dtype: str = "x"
 
 
@@ -189,14 +194,25 @@ class Context:
 
     ``plan`` and ``scalars`` only read. ``combine`` and ``observe`` may write the arrays and scalars that the recipe
     declared; they copy anchors with :meth:`copy_anchor`, which counts versions.
+
+    Parameters
+    ----------
+    state : State
+        The state.
+    batch_size : int
+        Mini-batch size of a finite sum.
+    batch_kind : {"epoch", "fixed", "iid"}
+        How mini-batches are drawn.
     """
 
-    __slots__ = ("directions", "info", "state")
+    __slots__ = ("batch_kind", "batch_size", "directions", "info", "state")
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, batch_size: int = 1, batch_kind: str = "epoch") -> None:
         self.state = state
         self.info = state.info
         self.directions = directions_of(state)
+        self.batch_size = batch_size
+        self.batch_kind = batch_kind
 
     @property
     def size(self) -> int:
@@ -242,6 +258,37 @@ class Context:
         assert n is not None
         return sampling.indices(batch, self.state.seed, n)
 
+    @property
+    def n_batches(self) -> int:
+        """Mini-batches per pass over the data (1 for an objective that is not a sum)."""
+        n = self.info.n_samples
+        return 1 if n is None else sampling.n_batches(n, self.batch_size)
+
+    def mini_batch(self) -> Batch | None:
+        """Return the mini-batch of this step; None for an objective that is not a sum."""
+        n = self.info.n_samples
+        if n is None:
+            return None
+        return sampling.batch_of_step(self.batch_kind, self.state.seed, n, self.batch_size, self.state.step)
+
+    def full_pass(self, *, fixed: bool = False) -> tuple[Batch | None, ...]:
+        """Return the batches of a pass over all samples: ranges of at most ``chunk_size``, or the fixed partition."""
+        n = self.info.n_samples
+        if n is None:
+            return (None,)
+        if fixed:
+            return tuple(Batch("fixed", 0, b, self.batch_size) for b in range(self.n_batches))
+        chunk = self.info.chunk_size
+        return tuple(Batch("range", a, min(a + chunk, n), chunk) for a in range(0, n, chunk))
+
+    def weight(self, batch: Batch | None) -> float:
+        """Return the factor that makes the mean over ``batch`` unbiased: N |I_k| / n for a fixed batch, else 1."""
+        n = self.info.n_samples
+        if batch is None or n is None or batch.kind != "fixed":
+            return 1.0
+        lo, hi = sampling.bounds(n, batch.size, batch.b)
+        return sampling.n_batches(n, batch.size) * (hi - lo) / n
+
     def project(self, g: Array, us: Sequence[AnyDirection]) -> FloatArray:
         """Return ``<g, u_j>`` for raw directions u_j, shape (len(us),)."""
         return self.directions.project(g, us)
@@ -254,9 +301,7 @@ class Solver(Protocol):
     updated in place, so the caller goes on with the returned state.
     """
 
-    def init(
-        self, x0: Array, *, seed: int, backend: str, info: ProblemInfo, horizon: float | None = None
-    ) -> State:
+    def init(self, x0: Array, *, seed: int, backend: str, info: ProblemInfo, horizon: float | None = None) -> State:
         """Return the first state.
 
         Parameters
@@ -299,7 +344,11 @@ class Solver(Protocol):
 class Estimator(Protocol):
     """A way to measure a gradient: probes out, a symbolic estimate back."""
 
-    def plan(self, request: Request, ctx: Context, first: int) -> tuple[Probe, ...]:
+    def check(self, info: ProblemInfo, size: int) -> None:
+        """Raise :class:`CapabilityError` if the objective lacks what the estimator needs."""
+        ...
+
+    def plan(self, request: Request, ctx: Context, first: int) -> list[Probe]:
         """Return the probes of ``request``; their ids count from ``first`` within the round."""
         ...
 
@@ -316,8 +365,8 @@ class Estimator(Protocol):
 class Recipe(Protocol):
     """Which estimates a step needs, where, on which samples, and how they are combined."""
 
-    def arrays(self, info: ProblemInfo) -> tuple[ArraySpec, ...]:
-        """Return the arrays that the recipe keeps in the state (documented memory)."""
+    def arrays(self, info: ProblemInfo, size: int, batch_size: int) -> tuple[ArraySpec, ...]:
+        """Return the arrays that the recipe keeps in the state: its declared memory."""
         ...
 
     def check(self, info: ProblemInfo, size: int) -> None:
@@ -344,14 +393,28 @@ class Rule(Protocol):
     not called.
     """
 
-    slots: tuple[str, ...]
-    """Names of its O(d) arrays (momentum, second moments)."""
-    linear: bool
-    needs_norm: bool
-    """Whether ``scalars`` reads the estimate's root mean square (costs one extra pass)."""
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """Names of its O(d) arrays (momentum, second moments)."""
+        ...
 
-    def scalars(self, ctx: Context, rms: float) -> dict[str, float]:
-        """Return the scalars of this step; ``"learning_rate"`` is the step size, ``rms`` the estimate's, or NaN."""
+    @property
+    def linear(self) -> bool:
+        """Whether a step is ``x <- x - learning_rate * v``."""
+        ...
+
+    @property
+    def reductions(self) -> tuple[str, ...]:
+        """Reductions of the estimate that ``scalars`` reads: ``"rms"`` or none (each costs a pass)."""
+        ...
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether ``scalars`` reads a calibrated ``ctx.scalars["learning_rate"]``."""
+        ...
+
+    def scalars(self, ctx: Context, reductions: Mapping[str, float]) -> dict[str, float]:
+        """Return the scalars of this step; ``"learning_rate"`` is the step size."""
         ...
 
     def update(self, xp: Any, g: Array, x: Array, slots: Mapping[str, Array], scalars: Mapping[str, float]) -> None:

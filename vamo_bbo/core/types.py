@@ -42,7 +42,8 @@ class Batch(NamedTuple):
     ----------
     kind : {"epoch", "iid", "range", "fixed"}
         "epoch": batch ``b`` of the reshuffled epoch ``a``; "iid": ``size`` samples drawn with replacement for
-        step ``a`` (stream ``b``); "range": the samples ``a <= i < b``; "fixed": batch ``b`` of the partition drawn once.
+        step ``a`` (stream ``b``); "range": the samples ``a <= i < b``; "fixed": batch ``b`` of the partition drawn
+        once.
     a, b : int
         See ``kind``.
     size : int

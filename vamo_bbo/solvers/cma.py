@@ -105,9 +105,7 @@ class EvolutionStrategy:
         if isinstance(self.restarts, bool) or int(self.restarts) != self.restarts or self.restarts < 0:
             raise OptionError(f"cma: restarts must be a whole number >= 0, got {self.restarts!r}.")
 
-    def init(
-        self, x0: Array, *, seed: int, backend: str, info: ProblemInfo, horizon: float | None = None
-    ) -> State:
+    def init(self, x0: Array, *, seed: int, backend: str, info: ProblemInfo, horizon: float | None = None) -> State:
         """Return the first state; see :class:`~vamo_bbo.core.solver.Solver`."""
         _cmaes.package()
         state = State(seed=seed, backend=backend, info=info)

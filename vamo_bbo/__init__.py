@@ -1,0 +1,57 @@
+"""Minimize any Python objective: mixed first- and zeroth-order optimization behind scipy's ``minimize`` call.
+
+Examples
+--------
+>>> import vamo_bbo as vb
+>>> result = vb.minimize(lambda x: (x[0] - 1.0) ** 2 + (x[1] + 2.0) ** 2, [0.0, 0.0], method="L-BFGS-B")
+>>> result.x.round(3).tolist()
+[1.0, -2.0]
+"""
+
+from vamo_bbo._errors import (
+    BackendUnavailable,
+    CapabilityError,
+    EvaluationError,
+    OptionError,
+    StateError,
+    VamoError,
+)
+from vamo_bbo.minimize import minimize
+from vamo_bbo.problem import FiniteSum
+from vamo_bbo.solvers import (
+    adam,
+    residual,
+    sgd,
+    spsa,
+    svrg,
+    vamo,
+    vamo_paper,
+    zo_adamm,
+    zo_sgd,
+    zo_sign_sgd,
+    zo_svrg,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BackendUnavailable",
+    "CapabilityError",
+    "EvaluationError",
+    "FiniteSum",
+    "OptionError",
+    "StateError",
+    "VamoError",
+    "adam",
+    "minimize",
+    "residual",
+    "sgd",
+    "spsa",
+    "svrg",
+    "vamo",
+    "vamo_paper",
+    "zo_adamm",
+    "zo_sgd",
+    "zo_sign_sgd",
+    "zo_svrg",
+]

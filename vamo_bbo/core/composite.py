@@ -1,0 +1,373 @@
+"""Composite: a recipe and a rule make a solver; the one state machine behind every composition."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from vamo_bbo import backends
+from vamo_bbo._errors import CapabilityError, OptionError
+from vamo_bbo._typing import Array, Tag
+from vamo_bbo.core.estimate import Estimate, Measured
+from vamo_bbo.core.solver import (
+    ArraySpec,
+    Context,
+    Estimator,
+    Recipe,
+    Request,
+    Rule,
+    State,
+    Status,
+    directions_of,
+)
+from vamo_bbo.core.types import Answer, Probe, ProbeId, ProblemInfo
+
+__all__ = ["COPY_BELOW", "FIRST_STEP", "Calibration", "Composite"]
+
+COPY_BELOW = 1_000_000
+"""Dimension below which the last good point is a copy; above, a pure zeroth-order step is undone by regeneration."""
+
+NORM_TILE = 65536
+"""Tile of norm passes: fixed, so that their rounding depends on no backend's preference."""
+
+MAX_ATTEMPTS = 20
+"""Failed rounds in a row after which a solver gives up."""
+
+DEFAULT_BATCH = 32
+
+CALIBRATION_PHASE = -1
+
+FIRST_STEP = 0.01
+"""Root mean square of the first automatic step, in units of ``x_scale``."""
+
+
+class Calibration(NamedTuple):
+    """How the scale of the first estimate is measured at x0, counted in the budget.
+
+    Attributes
+    ----------
+    estimator : Estimator
+        Measured once; its differences give the size of one direction's estimate.
+    n_directions : int
+        Directions that the recipe averages in every step.
+    """
+
+    estimator: Estimator
+    n_directions: int
+
+
+class _Round(NamedTuple):
+    """The plan of an open round: derived from the state, cached beside it."""
+
+    key: tuple[int, int, int]
+    requests: tuple[Request, ...]
+    slices: tuple[slice, ...]
+    probes: tuple[Probe, ...]
+    ids: frozenset[ProbeId]
+
+
+@dataclass(frozen=True, slots=True)
+class Composite:
+    """A solver made of parts: recipe (what to measure, how to combine it) x rule (how to move).
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Used when the objective offers what it needs.
+    rule : Rule
+        The step.
+    batch_size : int, optional
+        Mini-batch size of a finite sum; None means ``min(32, n_samples)``.
+    sampling : {"auto", "epoch", "fixed", "iid"}
+        Reshuffled samples, fixed batches in reshuffled order, or independent draws. "auto": "epoch", or "fixed" when
+        the objective returns only batch means.
+    calibration : Calibration, optional
+        Measurement at x0 that chooses a calibrated learning rate; None uses the first step's own estimate.
+    without_gradient : Recipe, optional
+        Recipe for objectives without a gradient; None means they are refused.
+    name : str
+        Name for messages.
+
+    Examples
+    --------
+    >>> from vamo_bbo.estimators import ForwardDifference
+    >>> from vamo_bbo.recipes import Plain
+    >>> from vamo_bbo.rules import Descent
+    >>> solver = Composite(Plain(ForwardDifference(4)), Descent(0.1), name="zo-sgd")
+    >>> state = solver.init(np.zeros(3), seed=1, backend="numpy", info=ProblemInfo())
+    >>> len(solver.ask(state))
+    5
+    """
+
+    recipe: Recipe
+    rule: Rule
+    batch_size: int | None = None
+    sampling: Literal["auto", "epoch", "fixed", "iid"] = "auto"
+    calibration: Calibration | None = None
+    without_gradient: Recipe | None = None
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if self.batch_size is not None and (
+            isinstance(self.batch_size, bool) or int(self.batch_size) != self.batch_size or self.batch_size < 1
+        ):
+            raise OptionError(f"batch_size must be a positive integer, got {self.batch_size!r}.")
+        if self.sampling not in ("auto", "epoch", "fixed", "iid"):
+            raise OptionError(f"sampling must be 'auto', 'epoch', 'fixed' or 'iid', got {self.sampling!r}.")
+
+    def recipe_for(self, info: ProblemInfo) -> Recipe:
+        """Return the recipe that suits the objective."""
+        if info.gradient == "none" and self.without_gradient is not None:
+            return self.without_gradient
+        return self.recipe
+
+    def arrays(self, info: ProblemInfo, size: int) -> tuple[ArraySpec, ...]:
+        """Return every array the state will hold: the solver's declared memory (plus one scratch per evaluation)."""
+        specs = [ArraySpec("x", (size,))]
+        if size < COPY_BELOW or self._first_order(info) or not self.rule.linear:
+            specs.append(ArraySpec("last_good", (size,)))
+        specs += [ArraySpec(name, (size,)) for name in self.rule.slots]
+        specs += self.recipe_for(info).arrays(info, size, self._batch_size(info))
+        if info.unknown is not None:
+            specs.append(ArraySpec("unknown", (size,), "uint8"))
+        return tuple(specs)
+
+    def _first_order(self, info: ProblemInfo) -> bool:
+        return info.gradient != "none"
+
+    def _batch_size(self, info: ProblemInfo) -> int:
+        n = info.n_samples
+        if n is None:
+            return 1
+        if self.batch_size is not None and self.batch_size > n:
+            raise OptionError(f"batch_size must be at most n_samples={n}, got {self.batch_size}.")
+        return min(DEFAULT_BATCH, n) if self.batch_size is None else int(self.batch_size)
+
+    def _kind(self, info: ProblemInfo) -> str:
+        if self.sampling != "auto":
+            return self.sampling
+        return "epoch" if info.per_sample else "fixed"
+
+    def _context(self, state: State) -> Context:
+        context: Context | None = state.cache.get("context")
+        if context is None:
+            context = Context(state, self._batch_size(state.info), self._kind(state.info))
+            state.cache["context"] = context
+        return context
+
+    def init(self, x0: Array, *, seed: int, backend: str, info: ProblemInfo, horizon: float | None = None) -> State:
+        """Return the first state; see :meth:`vamo_bbo.core.solver.Solver.init`."""
+        recipe = self.recipe_for(info)
+        try:
+            recipe.check(info, x0.size)
+        except CapabilityError as error:
+            raise CapabilityError(f"method={self.name!r}: {error}" if self.name else str(error)) from None
+        xp = backends.get(backend).xp
+        state = State(seed, backend, info)
+        for spec in self.arrays(info, x0.size):
+            dtype = x0.dtype if spec.dtype == "x" else np.dtype(spec.dtype)
+            state.arrays[spec.name] = (xp if spec.dtype == "x" else np).zeros(spec.shape, dtype=dtype)
+            state.versions[spec.name] = 0
+        x = state.arrays["x"]
+        x[...] = x0
+        if info.lower is not None:
+            x.clip(info.lower, info.upper, out=x)
+        if "last_good" in state.arrays:
+            state.arrays["last_good"][...] = x
+        if info.unknown is not None:
+            state.arrays["unknown"][...] = info.unknown
+        state.scalars.update(damping=1.0, progress=0.0, spent=0.0, ignored=0.0, value=math.nan)
+        if self.calibration is not None and self.rule.calibrated:
+            state.phase = CALIBRATION_PHASE
+        state.scalars["horizon"] = math.inf if horizon is None else float(horizon)
+        return state
+
+    def _plan(self, state: State) -> _Round:
+        key = (state.step, state.phase, state.attempt)
+        plan: _Round | None = state.cache.get("round")
+        if plan is not None and plan.key == key:
+            return plan
+        ctx = self._context(state)
+        requests = self._calibration(ctx) if self._calibrating(state) else self.recipe_for(state.info).plan(ctx)
+        probes: list[Probe] = []
+        slices: list[slice] = []
+        for request in requests:
+            start = len(probes)
+            probes += request.estimator.plan(request, ctx, start)
+            slices.append(slice(start, len(probes)))
+        plan = _Round(key, requests, tuple(slices), tuple(probes), frozenset(p.id for p in probes))
+        state.cache["round"] = plan
+        return plan
+
+    def ask(self, state: State) -> tuple[Probe, ...]:
+        """Return the open probes of the round, in a fixed order."""
+        probes = self._plan(state).probes
+        if not state.inbox:
+            return probes
+        return tuple(p for p in probes if p.id not in state.inbox)
+
+    def tell(self, state: State, answers: Sequence[Answer]) -> State:
+        """Take answers; the last one of a round closes it."""
+        plan = self._plan(state)
+        for answer in answers:
+            if answer.id in plan.ids and answer.id not in state.inbox:
+                state.inbox[answer.id] = answer
+            else:
+                state.scalars["ignored"] += 1
+        if len(state.inbox) == len(plan.ids):
+            self._close(state, plan)
+        return state
+
+    def status(self, state: State) -> Status | None:
+        """Return an ending after too many failed rounds in a row."""
+        if state.attempt >= MAX_ATTEMPTS:
+            return Status(
+                6,
+                False,
+                f"The objective failed in {MAX_ATTEMPTS} rounds in a row; the last error is in `failures`.",
+            )
+        return None
+
+    def recommend(self, state: State) -> Array:
+        """Return the last point at which a round succeeded, or the iterate if none is kept."""
+        return state.arrays["last_good" if state.attempt and "last_good" in state.arrays else "x"]
+
+    def _close(self, state: State, plan: _Round) -> None:
+        ctx = self._context(state)
+        answers = [state.inbox[p.id] for p in plan.probes]
+        self._spend(state, plan.probes, answers)
+        got: dict[str, Measured] = {}
+        for request, part in zip(plan.requests, plan.slices, strict=True):
+            measured = request.estimator.reduce(request, ctx, plan.probes[part], answers[part])
+            if measured is None:
+                self._retreat(state)
+                return
+            got[request.name] = measured
+            if math.isfinite(measured.value):
+                state.scalars["value"] = measured.value
+        if self._calibrating(state):
+            self._calibrated(ctx, got["calibration"])
+            self._next(state, phase=state.phase + 1)
+            return
+        recipe = self.recipe_for(state.info)
+        estimate = recipe.combine(ctx, got)
+        if estimate is None:
+            self._next(state, phase=state.phase + 1)
+            return
+        if not estimate.finite or not self._apply(ctx, estimate):
+            self._retreat(state)
+            return
+        recipe.observe(ctx, got, estimate)
+        # A crash of the objective halves the step; later successes win it back, so that random failures do not stop a
+        # run.
+        state.scalars["damping"] = min(1.0, state.scalars["damping"] * math.sqrt(2.0))
+        state.step += 1
+        self._next(state, phase=0)
+
+    def _next(self, state: State, phase: int) -> None:
+        state.phase = phase
+        state.attempt = 0
+        state.inbox.clear()
+
+    def _spend(self, state: State, probes: Sequence[Probe], answers: Sequence[Answer]) -> None:
+        if math.isinf(state.scalars["horizon"]):
+            return
+        price = state.info.grad_cost
+        for probe, answer in zip(probes, answers, strict=True):
+            state.scalars["spent"] += answer.n_samples * (price if probe.want in ("gradient", "both") else 1.0)
+        state.scalars["progress"] = min(1.0, state.scalars["spent"] / state.scalars["horizon"])
+
+    def _calibrating(self, state: State) -> bool:
+        return state.phase == CALIBRATION_PHASE
+
+    def _calibration(self, ctx: Context) -> tuple[Request, ...]:
+        assert self.calibration is not None
+        stream = ctx.stream(Tag.CALIBRATION)
+        return (Request("calibration", self.calibration.estimator, ctx.anchor("x"), (ctx.mini_batch(),), stream),)
+
+    def _calibrated(self, ctx: Context, measured: Measured) -> None:
+        """Choose the learning rate from the rms that the mean over q independent directions would have."""
+        assert self.calibration is not None
+        assert measured.differences is not None
+        rms = math.sqrt(float(np.mean(measured.differences**2)) / self.calibration.n_directions)
+        self._set_learning_rate(ctx.state, rms)
+
+    def _set_learning_rate(self, state: State, rms: float) -> None:
+        # A flat start gives no scale: the unit step size then waits for the first slope.
+        state.scalars["learning_rate"] = FIRST_STEP / rms if rms > 0 else 1.0
+
+    def _rms(self, ctx: Context, estimate: Estimate) -> float:
+        size, total = ctx.size, 0.0
+        x = ctx.arrays["x"]
+        scratch = x[:NORM_TILE] * 0
+        for lo in range(0, size, NORM_TILE):
+            hi = min(lo + NORM_TILE, size)
+            tile = scratch[: hi - lo]
+            estimate.fill(ctx.directions, lo, hi, tile)
+            total += ctx.directions.dot(tile, tile)
+        return math.sqrt(total / size)
+
+    def _apply(self, ctx: Context, estimate: Estimate) -> bool:
+        """Move x by the rule; return False if the estimate is not finite."""
+        state, rule = ctx.state, self.rule
+        needs_rate = rule.calibrated and "learning_rate" not in state.scalars
+        reductions: dict[str, float] = {}
+        if needs_rate or rule.reductions:
+            rms = self._rms(ctx, estimate)
+            if not math.isfinite(rms):
+                return False
+            reductions["rms"] = rms
+            if needs_rate:
+                self._set_learning_rate(state, rms)
+        scalars = rule.scalars(ctx, reductions)
+        state.scalars["step_size"] = scalars["learning_rate"]
+        if "last_good" in state.arrays:
+            state.arrays["last_good"][...] = state.arrays["x"]
+        if rule.linear:
+            self._move_linear(ctx, -scalars["learning_rate"] * estimate)
+        else:
+            self._move(ctx, estimate, scalars)
+        state.versions["x"] += 1
+        return True
+
+    def _move_linear(self, ctx: Context, step: Estimate) -> None:
+        """Add a step to x: regenerated directions and dense parts in one fused pass."""
+        state, x = ctx.state, ctx.arrays["x"]
+        if "last_good" not in state.arrays:
+            state.undo = step.terms
+        ctx.directions.accumulate(step.terms, step.dense, 0, x.size, x)
+        if ctx.info.lower is not None:
+            x.clip(ctx.info.lower, ctx.info.upper, out=x)
+
+    def _move(self, ctx: Context, estimate: Estimate, scalars: Mapping[str, float]) -> None:
+        """Fill the estimate tile by tile and let the rule move each tile."""
+        backend = backends.get(ctx.state.backend)
+        x, tile = ctx.arrays["x"], backend.tile
+        scratch = x[:tile] * 0
+        for lo in range(0, x.size, tile):
+            hi = min(lo + tile, x.size)
+            g = scratch[: hi - lo]
+            estimate.fill(ctx.directions, lo, hi, g)
+            slots = {name: ctx.arrays[name][lo:hi] for name in self.rule.slots}
+            self.rule.update(backend.xp, g, x[lo:hi], slots, scalars)
+            if ctx.info.lower is not None and ctx.info.upper is not None:
+                x[lo:hi].clip(ctx.info.lower[lo:hi], ctx.info.upper[lo:hi], out=x[lo:hi])
+
+    def _retreat(self, state: State) -> None:
+        """Return to the last good point and halve the step; a new attempt draws new directions."""
+        x = state.arrays["x"]
+        if "last_good" in state.arrays:
+            x[...] = state.arrays["last_good"]
+        elif state.undo:
+            undo = tuple((-c, u) for c, u in state.undo)
+            directions_of(state).accumulate(undo, (), 0, x.size, x)
+            state.undo = ()
+        state.versions["x"] += 1
+        state.scalars["damping"] *= 0.5
+        state.phase = min(state.phase, 0)
+        state.attempt += 1
+        state.inbox.clear()

@@ -1,0 +1,408 @@
+r"""Estimators: how a gradient is measured, as probes going out and a symbolic estimate coming back.
+
+With u the direction scaled to root mean square 1 and D_j the difference per rms length along u_j, every estimate is
+:math:`w \sum_j D_j u_j` with the factor w of the law (:func:`law_factor`), so that it is unbiased for a linear
+function. ``smoothing`` is the rms length of a perturbation over the coordinates it touches, in units of ``x_scale``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from vamo_bbo._errors import CapabilityError, OptionError, close_matches
+from vamo_bbo._typing import AnyDirection, Array, Direction, FloatArray, Law, StoredDirection
+from vamo_bbo.core.estimate import Estimate, Measured
+from vamo_bbo.core.solver import Context, Request
+from vamo_bbo.core.types import Answer, Probe, ProblemInfo, Want
+from vamo_bbo.schedules import Constant, Schedule
+
+__all__ = [
+    "CentralDifference",
+    "CoordinateDifference",
+    "Difference",
+    "FirstOrder",
+    "ForwardDifference",
+    "law_factor",
+    "parse_law",
+]
+
+BOUNDED_LAWS = frozenset({Law.RADEMACHER, Law.COORDINATE, Law.BLOCK})
+"""Laws whose elements are at most 1 in size: only these are evaluated inside bounds."""
+
+SMOOTHING = {8: 1e-4, 4: 1e-2}
+"""Default smoothing by the item size of x (float64, float32): below it rounding of the losses takes over."""
+
+
+def parse_law(law: str | Law) -> Law:
+    """Return the law called ``law``.
+
+    Examples
+    --------
+    >>> parse_law("block").name
+    'BLOCK'
+    """
+    if isinstance(law, Law):
+        return law
+    names = [item.name.lower() for item in Law]
+    if not isinstance(law, str) or law.lower() not in names:
+        raise OptionError(f"law must be one of {names}, got {law!r}{close_matches(str(law), names)}.")
+    return Law[law.upper()]
+
+
+def law_factor(law: Law, q: int, size: int) -> float:
+    """Return w such that ``w * sum_j <g, u_j> u_j`` has mean g for q rms-1 directions in dimension ``size``.
+
+    1/q for RADEMACHER, NORMAL and SPHERE; size/q for random COORDINATE; 1 for BLOCK (the sum over its blocks).
+
+    Examples
+    --------
+    >>> law_factor(Law.RADEMACHER, 4, 100), law_factor(Law.COORDINATE, 4, 100), law_factor(Law.BLOCK, 4, 100)
+    (0.25, 25.0, 1.0)
+    """
+    if law is Law.BLOCK:
+        return 1.0
+    return size / q if law is Law.COORDINATE else 1.0 / q
+
+
+def _value(answer: Answer) -> float:
+    return math.nan if answer.error is not None else answer.value
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Difference quotients along random directions: q + 1 values (forward) or 2 q values (central) per batch.
+
+    Parameters
+    ----------
+    n_directions : int, optional
+        q; None means ``min(8, d)``. For ``sweep`` it is d.
+    smoothing : float, optional
+        Rms length of a perturbation; None means 1e-4 in float64 and 1e-2 in float32.
+    law : Law
+        Distribution of the directions.
+    central : bool
+        Use ``f(x + h u)`` and ``f(x - h u)`` rather than ``f(x + h u)`` and ``f(x)``.
+    sweep : bool
+        All d coordinates in turn instead of random directions.
+    unit_length : bool
+        Read ``smoothing`` as the length along the unit direction (the VAMO paper's mu) instead of an rms.
+    schedule : Schedule
+        Factor of the smoothing over time (SPSA's c_k).
+    mask : str, optional
+        State array (uint8) that restricts the directions to some coordinates.
+
+    Examples
+    --------
+    >>> ForwardDifference(4, 1e-3).cost(10)
+    5
+    """
+
+    n_directions: int | None = None
+    smoothing: float | None = None
+    law: Law = Law.RADEMACHER
+    central: bool = False
+    sweep: bool = False
+    unit_length: bool = False
+    schedule: Schedule = field(default_factory=Constant)
+    mask: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.n_directions is not None and (
+            isinstance(self.n_directions, bool) or int(self.n_directions) != self.n_directions or self.n_directions < 1
+        ):
+            raise OptionError(f"n_directions must be a positive integer, got {self.n_directions!r}.")
+        if self.smoothing is not None and not (self.smoothing > 0 and math.isfinite(self.smoothing)):
+            raise OptionError(f"smoothing must be positive and finite, got {self.smoothing!r}.")
+
+    def count(self, size: int) -> int:
+        """Return q in dimension ``size``."""
+        if self.sweep:
+            return size
+        q = min(8, size) if self.n_directions is None else int(self.n_directions)
+        return min(q, size) if self.law is Law.BLOCK else q
+
+    def cost(self, size: int) -> int:
+        """Return the values that one estimate costs (per sample of its batch)."""
+        q = self.count(size)
+        return 2 * q if self.central else q + 1
+
+    def check(self, info: ProblemInfo, size: int) -> None:
+        """Raise if the law's points could leave the bounds."""
+        if info.lower is not None and self.law not in BOUNDED_LAWS:
+            raise CapabilityError(
+                f"law={self.law.name.lower()!r} has unbounded elements and cannot be evaluated inside bounds; "
+                "use law='rademacher', 'block' or 'coordinate'."
+            )
+
+    def _length(self, ctx: Context) -> float:
+        """Return the rms perturbation of this step, capped at half the smallest width of the bounds."""
+        base = SMOOTHING[ctx.arrays["x"].dtype.itemsize] if self.smoothing is None else self.smoothing
+        length = base * self.schedule(ctx.step, ctx.scalars["progress"])
+        if self.unit_length:
+            length /= math.sqrt(ctx.size)
+        if ctx.info.lower is not None and ctx.info.upper is not None:
+            length = min(length, 0.5 * float((ctx.info.upper - ctx.info.lower).min()))
+        return length
+
+    def directions(self, request: Request, ctx: Context) -> list[Direction]:
+        """Return the directions of the request's stream."""
+        tag, step, attempt = request.stream
+        mask = self.mask
+        if self.sweep:
+            return [Direction(Law.COORDINATE, step, j, 0, tag, mask) for j in range(ctx.size)]
+        q = self.count(ctx.size)
+        return [Direction(self.law, step, j + attempt * q, q, tag, mask) for j in range(q)]
+
+    def scale(self, u: AnyDirection, ctx: Context) -> float:
+        """Return the factor that makes the raw direction rms-1 over the coordinates it touches."""
+        if isinstance(u, StoredDirection):
+            return math.sqrt(ctx.size)
+        if u.law is not Law.SPHERE:
+            return 1.0
+        size = ctx.size if u.mask is None else int(ctx.arrays[u.mask].sum())
+        return math.sqrt(size / ctx.directions.norm2(u))
+
+    def plan(self, request: Request, ctx: Context, first: int) -> list[Probe]:
+        """Return, batch by batch, the base (forward) and the legs of every direction."""
+        length = self._length(ctx)
+        state, at = ctx.state, request.at
+        step, phase, attempt = state.step, state.phase, state.attempt
+        # Per-sample values let a sample that fails in one leg leave that difference, not distort its mean.
+        want: Want = "values" if ctx.info.n_samples is not None and ctx.info.per_sample else "value"
+        legs: list[tuple[AnyDirection | None, float]] = [] if self.central else [(None, length)]
+        for u in self.directions(request, ctx):
+            h = length * self.scale(u, ctx)
+            legs.append((u, h))
+            if self.central:
+                legs.append((u, -h))
+        return [
+            Probe((step, phase, attempt, first + k), at, u, h, batch, want, step)
+            for k, (batch, (u, h)) in enumerate((b, leg) for b in request.batches for leg in legs)
+        ]
+
+    def reduce(
+        self, request: Request, ctx: Context, probes: Sequence[Probe], answers: Sequence[Answer]
+    ) -> Measured | None:
+        """Return the estimate; a failed leg removes its direction, a failed base the whole measurement."""
+        n_legs = len(probes) // len(request.batches)
+        legs = probes[:n_legs]
+        if request.per_sample:
+            return self._table(ctx, legs, _columns(ctx, probes, answers, n_legs))
+        if ctx.info.n_samples is None:
+            return self._measured(ctx, legs, *self._pairs([_value(a) for a in answers]))
+        differences, values = self._pairs(_columns(ctx, probes, answers, n_legs))
+        factor = ctx.weight(request.batches[0]) if len(request.batches) == 1 else 1.0
+        counts = None if ctx.info.per_sample else [a.n_samples for a in answers[::n_legs]]
+        return self._measured(
+            ctx, legs, [factor * _mean(d, counts) for d in differences], [_mean(v, counts) for v in values]
+        )
+
+    def _pairs(self, legs: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+        """Return the difference of every direction's legs, and the values at the anchor (or their best stand-in)."""
+        if self.central:
+            pairs = list(zip(legs[::2], legs[1::2], strict=True))
+            return [plus - minus for plus, minus in pairs], [0.5 * (plus + minus) for plus, minus in pairs]
+        return [leg - legs[0] for leg in legs[1:]], [legs[0]]
+
+    def _measured(
+        self, ctx: Context, legs: Sequence[Probe], differences: Sequence[float], values: Sequence[float]
+    ) -> Measured | None:
+        us: list[AnyDirection] = []
+        quotients: list[float] = []
+        scales: list[float] = []
+        for probe, difference in zip(legs[::2] if self.central else legs[1:], differences, strict=True):
+            if math.isfinite(difference):
+                u = probe.direction
+                assert u is not None
+                scale = self.scale(u, ctx)
+                us.append(u)
+                # Per rms length: h = length * scale.
+                quotients.append(difference * scale / (2.0 * probe.h if self.central else probe.h))
+                scales.append(scale)
+        if not us:
+            return None
+        weights = self._weights(ctx, us, scales)
+        estimate = Estimate(tuple(zip([w * q for w, q in zip(weights, quotients, strict=True)], us, strict=True)))
+        if not estimate.finite:
+            return None
+        finite = [v for v in values if math.isfinite(v)]
+        value = sum(finite) / len(finite) if finite else math.nan
+        return Measured(estimate, value, tuple(us), np.array(quotients), None, np.array(weights))
+
+    def _weights(self, ctx: Context, us: Sequence[AnyDirection], scales: Sequence[float]) -> list[float]:
+        """Return the coefficients of ``D_j u_j`` (raw u_j); a lost random direction renormalizes the mean."""
+        if self.sweep:
+            return list(scales)
+        size = ctx.size if self.mask is None else int(ctx.arrays[self.mask].sum())
+        factor = law_factor(self.law, len(us), size)
+        if self.law is Law.BLOCK:
+            factor = self.count(ctx.size) / len(us)
+        return [factor * s for s in scales]
+
+    def _table(self, ctx: Context, legs: Sequence[Probe], columns: Sequence[FloatArray]) -> Measured | None:
+        """Return the differences of every sample (or fixed batch), shape (n, q); a row with a failure is NaN."""
+        assert not self.central
+        us = [p.direction for p in legs[1:] if p.direction is not None]
+        scales = [self.scale(u, ctx) for u in us]
+        differences = np.stack([c - columns[0] for c in columns[1:]], axis=1)
+        differences *= np.array(scales) / np.array([p.h for p in legs[1:]])
+        complete = np.isfinite(differences).all(axis=1)
+        differences[~complete] = np.nan
+        if not complete.any():
+            return None
+        value = float(np.mean(columns[0][complete]))
+        return Measured(Estimate(), value, tuple(us), differences, None, np.array(self._weights(ctx, us, scales)))
+
+
+def _mean(rows: FloatArray, counts: Sequence[int] | None) -> float:
+    """Return the mean of the finite rows, weighted by ``counts``; NaN if there is none."""
+    finite = np.isfinite(rows)
+    if counts is None:
+        return float(np.mean(rows if finite.all() else rows[finite])) if finite.any() else math.nan
+    weights = np.asarray(counts, dtype=np.float64)[finite]
+    return float(np.dot(rows[finite], weights) / weights.sum()) if finite.any() else math.nan
+
+
+def _columns(ctx: Context, probes: Sequence[Probe], answers: Sequence[Answer], n_legs: int) -> list[FloatArray]:
+    """Return, for every leg, its rows over all batches: one per sample, or per batch without per-sample losses."""
+    rows = [_rows(ctx, probe, answer) for probe, answer in zip(probes, answers, strict=True)]
+    if len(rows) == n_legs:
+        return rows
+    return [np.concatenate(rows[k::n_legs]) for k in range(n_legs)]
+
+
+def _rows(ctx: Context, probe: Probe, answer: Answer) -> FloatArray:
+    """Return the rows of one answer, NaN where it failed."""
+    if not ctx.info.per_sample:
+        return np.array([_value(answer)])
+    if answer.error is None and answer.values is not None:
+        return np.asarray(answer.values, dtype=np.float64)
+    assert probe.batch is not None
+    return np.full(len(ctx.indices(probe.batch)), np.nan)
+
+
+def ForwardDifference(
+    n_directions: int | None = None, smoothing: float | None = None, law: str | Law = Law.RADEMACHER
+) -> Difference:
+    """Return the estimator ``w sum_j (f(x + h u_j) - f(x)) / h u_j``: q + 1 values.
+
+    Examples
+    --------
+    >>> ForwardDifference(2).central
+    False
+    """
+    return Difference(n_directions, smoothing, parse_law(law))
+
+
+def CentralDifference(
+    n_directions: int | None = None, smoothing: float | None = None, law: str | Law = Law.RADEMACHER
+) -> Difference:
+    """Return the estimator ``w sum_j (f(x + h u_j) - f(x - h u_j)) / 2h u_j``: 2 q values.
+
+    Examples
+    --------
+    >>> CentralDifference(1).cost(10)
+    2
+    """
+    return Difference(n_directions, smoothing, parse_law(law), central=True)
+
+
+def CoordinateDifference(smoothing: float | None = None) -> Difference:
+    """Return central differences along all d coordinates: 2 d values.
+
+    Examples
+    --------
+    >>> CoordinateDifference().cost(10)
+    20
+    """
+    return Difference(None, smoothing, Law.COORDINATE, central=True, sweep=True)
+
+
+@dataclass(frozen=True, slots=True)
+class FirstOrder:
+    """The objective's own gradient: one gradient per batch.
+
+    Coordinates that a partial gradient does not know are filled by differences along directions masked to them.
+
+    Parameters
+    ----------
+    fill : Difference
+        Estimator of the unknown coordinates; unused with a full gradient.
+
+    Examples
+    --------
+    >>> FirstOrder().fill.law.name
+    'RADEMACHER'
+    """
+
+    fill: Difference = field(default_factory=Difference)
+
+    def check(self, info: ProblemInfo, size: int) -> None:
+        """Raise without a gradient."""
+        if info.gradient == "none":
+            remedy = "jac=" if info.n_samples is None else "FiniteSum(..., grad=...)"
+            raise CapabilityError(
+                f"this method needs {remedy} (a gradient); for objectives that give only values use method='zo-svrg' "
+                "(finite sums) or 'zo-sgd'."
+            )
+        if info.gradient == "partial":
+            self.fill.check(info, size)
+
+    def _filler(self) -> Difference:
+        return replace(self.fill, mask="unknown")
+
+    def plan(self, request: Request, ctx: Context, first: int) -> list[Probe]:
+        """Return one gradient probe per batch, and the differences that fill a partial gradient."""
+        state = ctx.state
+        probes = [
+            Probe(
+                (state.step, state.phase, state.attempt, first + k),
+                request.at,
+                None,
+                0.0,
+                batch,
+                "gradient",
+                state.step,
+            )
+            for k, batch in enumerate(request.batches)
+        ]
+        if ctx.info.gradient == "partial":
+            probes += self._filler().plan(request._replace(per_sample=False), ctx, first + len(probes))
+        return probes
+
+    def reduce(
+        self, request: Request, ctx: Context, probes: Sequence[Probe], answers: Sequence[Answer]
+    ) -> Measured | None:
+        """Return the mean gradient; a failed batch fails the measurement."""
+        count = len(request.batches)
+        gradient = _mean_gradient(ctx, request, answers[:count])
+        if gradient is None:
+            return None
+        if ctx.info.gradient != "partial":
+            return Measured(Estimate((), ((1.0, gradient),)), gradient=gradient)
+        gradient = gradient.copy()
+        gradient[ctx.arrays["unknown"] != 0] = 0
+        filled = self._filler().reduce(request._replace(per_sample=False), ctx, probes[count:], answers[count:])
+        if filled is None:
+            return None
+        return Measured(filled.estimate + Estimate((), ((1.0, gradient),)), filled.value, gradient=gradient)
+
+
+def _mean_gradient(ctx: Context, request: Request, answers: Sequence[Answer]) -> Array | None:
+    if any(a.error is not None or a.grad is None for a in answers):
+        return None
+    gradients = [a.grad for a in answers if a.grad is not None]
+    real = gradients[0].dtype.type
+    if len(gradients) == 1:
+        weight = ctx.weight(request.batches[0])
+        return gradients[0] if weight == 1.0 else gradients[0] * real(weight)
+    counts = [a.n_samples for a in answers]
+    total: Array = gradients[0] * real(counts[0] / sum(counts))
+    for gradient, n in zip(gradients[1:], counts[1:], strict=True):
+        total += gradient * real(n / sum(counts))
+    return total

@@ -1,0 +1,60 @@
+"""Stochastic gradient descent."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from vamo_bbo.core.composite import Composite
+from vamo_bbo.estimators import FirstOrder
+from vamo_bbo.recipes import Plain
+from vamo_bbo.rules import Descent
+from vamo_bbo.schedules import Constant, Schedule
+
+__all__ = ["sgd"]
+
+
+def sgd(
+    learning_rate: float | None = None,
+    *,
+    schedule: Schedule | None = None,
+    batch_size: int | None = None,
+    sampling: Literal["auto", "epoch", "fixed", "iid"] = "auto",
+) -> Composite:
+    r"""Stochastic gradient descent on mini-batches; gradient descent on an objective that is not a sum.
+
+    .. math:: x_{k+1} = x_k - \eta_k \nabla f_{I_k}(x_k)
+
+    Parameters
+    ----------
+    learning_rate : float, optional
+        Step size :math:`\eta`; None makes the first step 0.01 ``x_scale`` in root mean square.
+    schedule : Schedule, optional
+        Factor of the step size over time; constant by default.
+    batch_size : int, optional
+        Samples per step; None means ``min(32, n)``.
+    sampling : {"auto", "epoch", "fixed", "iid"}
+        How mini-batches are drawn, see :class:`~vamo_bbo.core.composite.Composite`.
+
+    Returns
+    -------
+    Composite
+        The solver, for ``minimize(method=...)``.
+
+    Notes
+    -----
+    Cost per step: ``batch_size`` sample gradients, no value. Memory: x and the last good x, plus the gradient.
+
+    References
+    ----------
+    H. Robbins, S. Monro, "A stochastic approximation method", Annals of Mathematical Statistics 22(3), 1951.
+
+    Examples
+    --------
+    >>> import vamo_bbo as vb
+    >>> result = vb.minimize(lambda x: float(x @ x), [1.0, 2.0], jac=lambda x: 2 * x, method=vb.sgd(0.25))
+    >>> bool(result.fun < 1e-8)
+    True
+    """
+    return Composite(
+        Plain(FirstOrder()), Descent(learning_rate, schedule or Constant()), batch_size, sampling, name="sgd"
+    )
