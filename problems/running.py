@@ -1,0 +1,98 @@
+"""One run of one method on one problem, through the public ``vamo_bbo.minimize``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+import vamo_bbo as vb
+from problems.problem import Array, Problem
+from problems.record import Recorder, Sample
+from vamo_bbo.problem import FiniteSum
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Run:
+    """What a run left behind.
+
+    Parameters
+    ----------
+    samples : tuple of Sample
+        The run as the cost grew; the last one is the point that was returned.
+    x : (d,) float64
+        That point.
+    nfev, njev : int
+        Values and gradients that the package counted, in samples for a finite sum.
+    message : str
+        Why it stopped.
+    """
+
+    samples: tuple[Sample, ...]
+    x: Array
+    nfev: int
+    njev: int
+    message: str
+
+
+def default_budget(problem: Problem) -> float:
+    """Return 30 passes over the data for a finite sum, 100 (d + 1) values otherwise."""
+    objective = problem.objective
+    return 30.0 * objective.n_samples if isinstance(objective, FiniteSum) else 100.0 * (problem.dimension + 1)
+
+
+def run(
+    problem: Problem,
+    method: Any,
+    *,
+    budget: float,
+    options: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    grad_cost: float = 3.0,
+    looks: int = 50,
+) -> Run:
+    """Minimize ``problem`` with ``method`` until it has spent ``budget``.
+
+    Parameters
+    ----------
+    problem : Problem
+        What to minimize.
+    method : str or solver
+        As for ``vamo_bbo.minimize``.
+    budget : float
+        Values plus ``grad_cost`` times gradients; samples for a finite sum.
+    options : mapping, optional
+        Options of the method, such as ``learning_rate``.
+    seed : int, default 0
+        Seed of the solver.
+    grad_cost : float, default 3.0
+        Price of a gradient in values.
+    looks : int, default 50
+        Points recorded on the way.
+
+    Returns
+    -------
+    Run
+        The record.
+    """
+    recorder = Recorder(problem, budget, grad_cost, looks)
+    is_sum = isinstance(problem.objective, FiniteSum)
+    bounds = None if problem.bounds is None else list(map(tuple, problem.bounds))
+    result = vb.minimize(
+        problem.objective,
+        problem.x0,
+        method=method,
+        jac=None if is_sum else problem.built.gradient,
+        bounds=bounds,
+        callback=recorder,
+        options=dict(options or {}),
+        rng=seed,
+        maxfev=int(budget),
+        maxjev=int(budget / grad_cost) if problem.has_gradient else None,
+    )
+    x = np.asarray(result.x, dtype=float)
+    recorder.look(x, recorder.cost(result))
+    counted = (result.nfev_samples, result.njev_samples) if is_sum else (result.nfev, result.get("njev", 0))
+    return Run(tuple(recorder.samples), x, int(counted[0]), int(counted[1]), str(result.message))

@@ -1,0 +1,157 @@
+"""Every problem of the zoo, held to one standard."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+
+import problems
+from problems import cli
+from problems.independent import solve
+from problems.problem import KINDS, Built, Problem
+from vamo_bbo.problem import FiniteSum
+
+
+def conforming(*, needs_gradient: bool = False):
+    """Parametrize over all problems; those that need a download, or long, are slow."""
+    marks = []
+    for name, problem in problems.find().items():
+        slow = "download" in problem.needs or problem.dimension > 800
+        marks.append(pytest.param(problem, id=name, marks=[pytest.mark.slow] if slow else []))
+    return pytest.mark.parametrize("problem", marks)
+
+
+@pytest.fixture(autouse=True)
+def skip_without_extras(request):
+    """Skip, with the sentence that the user would see, where a package or a download is missing."""
+    if "problem" in request.fixturenames:
+        try:
+            request.getfixturevalue("problem").built  # noqa: B018
+        except problems.DataUnavailable as error:
+            pytest.skip(str(error))
+
+
+def near_start(problem: Problem, seed: int) -> np.ndarray:
+    """Return a point near the start and, where there are bounds, within them."""
+    x = problem.x0 + 0.1 * np.random.default_rng(seed).standard_normal(problem.dimension)
+    return x if problem.bounds is None else np.clip(x, problem.bounds[:, 0], problem.bounds[:, 1])
+
+
+@conforming()
+def test_declares_what_it_is(problem: Problem) -> None:
+    assert problem.kind in KINDS
+    assert problem.name == problem.name.lower()
+    assert problem.cost
+    assert problem.licence
+    assert problem.x0.shape == (problem.dimension,)
+    assert (problem.kind == "finite_sum") == isinstance(problem.objective, FiniteSum)
+    if problem.bounds is not None:
+        assert problem.bounds.shape == (problem.dimension, 2)
+        assert np.all(problem.bounds[:, 0] <= problem.x0)
+        assert np.all(problem.x0 <= problem.bounds[:, 1])
+
+
+@conforming()
+def test_gradient_agrees_with_differences(problem: Problem) -> None:
+    if not problem.has_gradient:
+        pytest.skip("it has no gradient")
+    rng = np.random.default_rng(1)
+    x = near_start(problem, 0)
+    gradient = problem.gradient(x)
+    assert gradient.shape == (problem.dimension,)
+    for _ in range(4):
+        direction = rng.standard_normal(problem.dimension)
+        direction /= np.linalg.norm(direction)
+        h = 1e-5
+        difference = (problem.value(x + h * direction) - problem.value(x - h * direction)) / (2 * h)
+        scale = max(abs(float(gradient @ direction)), float(np.linalg.norm(gradient)) / np.sqrt(problem.dimension))
+        assert difference == pytest.approx(float(gradient @ direction), abs=2e-4 * scale + 1e-7)
+
+
+@conforming()
+def test_samples_average_to_the_value(problem: Problem) -> None:
+    objective = problem.objective
+    if not isinstance(objective, FiniteSum):
+        pytest.skip("it is not a finite sum")
+    x = near_start(problem, 1)
+    everything = np.arange(objective.n_samples)
+    losses = objective.losses(x, everything)
+    assert losses.shape == (objective.n_samples,)
+    assert np.mean(losses) == pytest.approx(problem.value(x), rel=1e-12)
+    some = np.random.default_rng(2).permutation(everything)[: min(7, objective.n_samples)]
+    np.testing.assert_allclose(objective.losses(x, some), losses[some], rtol=1e-9, atol=1e-14)
+    if objective.value_and_grad is not None and objective.grad is not None:
+        values, gradient = objective.value_and_grad(x, some)
+        np.testing.assert_allclose(values, losses[some], rtol=1e-9, atol=1e-14)
+        np.testing.assert_allclose(gradient, objective.grad(x, some), rtol=1e-9, atol=1e-14)
+    if objective.grad is not None:
+        parts = [objective.grad(x, some[k : k + 1]) for k in range(len(some))]
+        np.testing.assert_allclose(np.mean(parts, axis=0), objective.grad(x, some), rtol=1e-7, atol=1e-12)
+
+
+@conforming()
+def test_reference_is_reproduced(problem: Problem) -> None:
+    reference = problem.reference
+    if reference is None:
+        pytest.skip("it has no reference value")
+    slack = reference.tolerance * max(1.0, abs(reference.value))
+    assert problem.value(problem.x0) >= reference.value - slack
+    if not problem.has_gradient or not reference.is_optimum:
+        pytest.skip("no independent solver settles this one")
+    value, _ = solve(problem, enough=reference.value + slack)
+    assert value == pytest.approx(reference.value, abs=slack)
+
+
+@conforming()
+def test_same_in_another_process_and_again(problem: Problem) -> None:
+    x = near_start(problem, 3)
+    keep = x.copy()
+    value = problem.value(x)
+    assert problem.value(x) == value
+    np.testing.assert_array_equal(x, keep)
+    copy = pickle.loads(pickle.dumps(problem))
+    assert copy.name == problem.name
+    assert copy.value(x) == value
+    objective = pickle.loads(pickle.dumps(problem.objective))
+    if isinstance(objective, FiniteSum):
+        some = np.arange(min(3, objective.n_samples))
+        np.testing.assert_array_equal(objective.losses(x, some), problem.objective.losses(x, some))
+    else:
+        assert float(objective(x)) == value
+
+
+def test_a_problem_is_built_once_and_only_when_used() -> None:
+    made = []
+
+    def build() -> Built:
+        made.append(1)
+        return Built(lambda x: float(x @ x), np.ones(2))
+
+    problem = Problem("bowl", 2, "value", "A sphere.", build, "1 us", "none")
+    assert made == []
+    problem.x0[:] = 7.0
+    assert problem.value(problem.x0) == 2.0
+    assert made == [1]
+
+
+def test_unknown_name_suggests_the_nearest() -> None:
+    with pytest.raises(KeyError, match="did you mean 'logistic-digits'"):
+        problems.get("logistic-digit")
+
+
+def test_unknown_kind_is_refused() -> None:
+    with pytest.raises(ValueError, match="kind must be one of"):
+        Problem("x", 1, "sum", "", Built, "", "")  # type: ignore[arg-type]
+
+
+def test_list_and_info_need_no_data(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Problem, "build", property(lambda self: pytest.fail("the data were read")), raising=False)
+    assert cli.main(["list"]) == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in problems.names())
+    assert cli.main(["info", "logistic-a9a"]) == 0
+    assert "0.3344259868" in capsys.readouterr().out
+    assert cli.main(["info", "nonsense"]) == 1
+    assert "no problem called 'nonsense'" in capsys.readouterr().err
