@@ -1,0 +1,109 @@
+"""scipy's constraint objects as rows ``lower <= c(x) <= upper``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from vamo_bbo._errors import OptionError
+from vamo_bbo._typing import Array, FloatArray
+
+__all__ = ["Rows", "rows_of"]
+
+
+class _Block(NamedTuple):
+    fun: Callable[[Array], Any]
+    lower: FloatArray
+    upper: FloatArray
+
+
+class Rows:
+    """All constraints of a problem, stacked.
+
+    Parameters
+    ----------
+    blocks : sequence of (function, lower, upper)
+        ``lower`` and ``upper`` broadcast to what the function returns.
+
+    Examples
+    --------
+    >>> rows = rows_of({"type": "ineq", "fun": lambda x: x[0] - 1})
+    >>> rows.violation(np.array([0.25])), rows.violation(np.array([2.0]))
+    (0.75, 0.0)
+    """
+
+    def __init__(self, blocks: Sequence[_Block]) -> None:
+        self._blocks = tuple(blocks)
+
+    def __len__(self) -> int:
+        return len(self._blocks)
+
+    def evaluate(self, x: Array) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Return c(x), lower and upper, each of shape (m,); NaN where a constraint raised an exception."""
+        values, lowers, uppers = [], [], []
+        for block in self._blocks:
+            c = np.atleast_1d(np.asarray(block.fun(x.copy()), dtype=np.float64)).reshape(-1)
+            values.append(c)
+            lowers.append(np.broadcast_to(block.lower, c.shape))
+            uppers.append(np.broadcast_to(block.upper, c.shape))
+        if not values:
+            return np.zeros(0), np.zeros(0), np.zeros(0)
+        return np.concatenate(values), np.concatenate(lowers), np.concatenate(uppers)
+
+    def violation(self, x: Array) -> float:
+        """Return the largest amount by which a row is violated; inf where a constraint is NaN."""
+        c, lower, upper = self.evaluate(x)
+        if np.isnan(c).any():
+            return float("inf")
+        return float(max(np.max(lower - c, initial=0.0), np.max(c - upper, initial=0.0)))
+
+
+def rows_of(constraints: Any) -> Rows:
+    """Return the rows of anything that scipy's ``constraints`` may be.
+
+    Parameters
+    ----------
+    constraints : dict, LinearConstraint, NonlinearConstraint, or a sequence of them
+        As for :func:`scipy.optimize.minimize`.
+
+    Raises
+    ------
+    OptionError
+        Something else.
+    """
+    from scipy.optimize import LinearConstraint, NonlinearConstraint
+
+    if constraints is None:
+        return Rows(())
+    if isinstance(constraints, dict | LinearConstraint | NonlinearConstraint):
+        constraints = [constraints]
+    blocks = []
+    for k, constraint in enumerate(constraints):
+        if isinstance(constraint, dict):
+            blocks.append(_from_dict(k, constraint))
+        elif isinstance(constraint, LinearConstraint):
+            matrix: Any = constraint.A
+            blocks.append(_block(matrix.__matmul__, constraint.lb, constraint.ub))
+        elif isinstance(constraint, NonlinearConstraint):
+            blocks.append(_block(constraint.fun, constraint.lb, constraint.ub))
+        else:
+            raise OptionError(
+                f"constraints: number {k} must be a dict, LinearConstraint or NonlinearConstraint, got {constraint!r}."
+            )
+    return Rows(blocks)
+
+
+def _block(fun: Callable[[Array], Any], lower: Any, upper: Any) -> _Block:
+    return _Block(fun, np.asarray(lower, dtype=np.float64), np.asarray(upper, dtype=np.float64))
+
+
+def _from_dict(k: int, constraint: dict[str, Any]) -> _Block:
+    kind, fun = str(constraint.get("type", "")).lower(), constraint.get("fun")
+    if kind not in ("eq", "ineq") or not callable(fun):
+        raise OptionError(
+            f"constraints: number {k} needs 'type' 'eq' or 'ineq' and a callable 'fun', got {constraint!r}."
+        )
+    args = constraint.get("args", ())
+    return _block(lambda x: fun(x, *args), 0.0, 0.0 if kind == "eq" else np.inf)

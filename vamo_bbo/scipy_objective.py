@@ -1,0 +1,366 @@
+"""The objective as scipy's methods see it: counted, within its budget, and finite where the user's fails."""
+
+from __future__ import annotations
+
+import math
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from vamo_bbo._errors import EvaluationError
+from vamo_bbo._typing import Array
+from vamo_bbo.core.types import AnchorRef, Answer, Probe
+from vamo_bbo.run.failures import FailureLog, FailurePolicy, FailureRecord, failure_record, penalty
+from vamo_bbo.run.history import History, StepRecord
+from vamo_bbo.run.stop import Budget, Code
+
+__all__ = ["Guarded", "Mapper", "StopRun", "Watched"]
+
+Mapper: TypeAlias = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
+"""A map-like callable ``mapper(function, iterable)``, as scipy's ``workers``."""
+
+_TRIES_AT_START = 3
+_FINITE_DIFFERENCE = math.sqrt(float(np.finfo(np.float64).eps))
+
+
+class StopRun(BaseException):
+    """Ends a method of scipy from inside the objective; no ``Exception``, so that nothing on the way catches it."""
+
+    def __init__(self, code: Code, detail: str = "") -> None:
+        super().__init__(code, detail)
+        self.code, self.detail = code, detail
+
+
+@dataclass(frozen=True, slots=True)
+class Guarded:
+    """``fun(x, *args)`` that returns its exception instead of raising it: what is sent to workers.
+
+    ``vectorized`` functions take the points as rows; one point is a batch of one row.
+    """
+
+    fun: Callable[..., Any]
+    args: tuple[Any, ...] = ()
+    vectorized: bool = False
+
+    def __call__(self, x: Array) -> tuple[Any, Exception | None, str | None]:
+        """Return (value, None, None), or (NaN, exception, traceback)."""
+        try:
+            if self.vectorized:
+                return np.asarray(self.fun(x[None, :], *self.args)).reshape(-1)[0], None, None
+            return self.fun(x, *self.args), None, None
+        except StopIteration:
+            raise
+        except Exception as exception:
+            return math.nan, exception, traceback.format_exc()
+
+    def rows(self, points: Sequence[Array]) -> list[tuple[Any, Exception | None, str | None]]:
+        """Evaluate all points by one vectorized call; an exception fails all of them."""
+        try:
+            values = np.asarray(self.fun(np.stack(points), *self.args)).reshape(len(points))
+            return [(value, None, None) for value in values]
+        except StopIteration:
+            raise
+        except Exception as exception:
+            return [(math.nan, exception, traceback.format_exc())] * len(points)
+
+
+class Watched:
+    """Count, limit and survive the evaluations of a method that owns its loop.
+
+    Parameters
+    ----------
+    fun : callable
+        ``fun(x, *args) -> float``; with ``paired`` it returns ``(float, (d,) array)``.
+    budget : Budget
+        Limits, exact to the evaluation.
+    policy : FailurePolicy
+        What is done with failures. A skipped failure is a finite value, worse than every one seen so far; one
+        that is a leg of a finite difference is the value at the base point, which leaves that coordinate
+        alone.
+    violation : callable, optional
+        ``violation(x) -> float``: how far x is from feasible; only points that violate nothing can be the
+        best.
+    mapper : Mapper, optional
+        Evaluates the points of a finite difference at once.
+    vectorized : bool
+        ``fun`` takes points as rows.
+    paired : bool
+        ``fun`` returns value and gradient.
+    cost : int
+        Sample values per call, counted against the budget: n for a finite sum.
+    lower, upper : (d,) arrays, optional
+        Bounds, which the differences that are taken here keep.
+
+    Attributes
+    ----------
+    nfev, njev : int
+        Calls made.
+    best_x, best_f, best_violation
+        The best point, its value and its violation; ``best_x`` is None before the first success.
+    failures : FailureLog
+        What failed.
+    history : History
+        One record per improvement.
+    """
+
+    def __init__(
+        self,
+        fun: Callable[..., Any],
+        budget: Budget,
+        policy: FailurePolicy,
+        *,
+        violation: Callable[[Array], float] | None = None,
+        mapper: Mapper | None = None,
+        vectorized: bool = False,
+        paired: bool = False,
+        cost: int = 1,
+        lower: Array | None = None,
+        upper: Array | None = None,
+    ) -> None:
+        self.fun, self.budget, self.policy, self.violation = fun, budget, policy, violation
+        self.mapper, self.vectorized, self.paired, self.cost = mapper, vectorized, paired, cost
+        self.lower, self.upper = lower, upper
+        self.nfev = self.njev = self.nit = 0
+        self.best_x: Array | None = None
+        self.best_f, self.best_violation = math.inf, math.inf
+        self.failures, self.history = FailureLog(), History()
+        self.exception: Exception | None = None
+        self.began = time.perf_counter()
+        self._latest: deque[tuple[Array, float]] = deque(maxlen=64)
+        self._base_x: Array | None = None
+        self._base = math.nan  # value of the latest evaluation that was not part of a finite difference
+        self._collected: list[tuple[Array, tuple[Any, ...]]] | None = None
+        self._answers: list[Any] | None = None
+
+    def __call__(self, x: Array, *args: Any) -> Any:
+        """Evaluate, as scipy calls it."""
+        if self._collected is not None:
+            self._collected.append((np.array(x), args))
+            return math.inf
+        if self._answers is not None:
+            return self._answers.pop(0)
+        return self._evaluate(x, args)
+
+    def spend(self, calls: int = 1, *, count: bool = True) -> None:
+        """Raise :class:`StopRun` if so many more calls do not fit, else count them."""
+        limit = self.budget.maxfev
+        if limit is not None and (self.nfev + calls) * self.cost > limit:
+            raise StopRun(Code.MAXFEV)
+        self.check_time()
+        if count:
+            self.nfev += calls
+
+    def spend_gradient(self) -> None:
+        """Raise :class:`StopRun` if one more gradient does not fit, else count it."""
+        limit = self.budget.maxjev
+        if limit is not None and (self.njev + 1) * self.cost > limit:
+            raise StopRun(Code.MAXJEV)
+        self.check_time()
+        self.njev += 1
+
+    def check_time(self) -> None:
+        """Raise :class:`StopRun` if the time is up."""
+        limit = self.budget.max_time
+        if limit is not None and time.perf_counter() - self.began >= limit:
+            raise StopRun(Code.MAX_TIME)
+
+    def map(self, function: Callable[[Any], Any], points: Iterable[Any]) -> list[Any]:
+        """Be scipy's ``workers``: evaluate a finite difference's points as one round.
+
+        ``function`` is scipy's wrapping of this object. It is called twice: the first call only shows which
+        point the user's function is to be evaluated at, the second is given the value.
+        """
+        points = list(points)
+        wanted: list[list[tuple[Array, tuple[Any, ...]]]] = []
+        direct: list[Any] = []
+        for point in points:
+            self._collected = []
+            try:
+                direct.append(function(point))
+            finally:
+                asked, self._collected = self._collected, None
+            wanted.append(asked)
+        values = self._round([one for asked in wanted for one in asked])
+        self._answers = values
+        try:
+            return [function(p) if asked else value for p, asked, value in zip(points, wanted, direct, strict=True)]
+        finally:
+            self._answers = None
+
+    def _round(self, asked: Sequence[tuple[Array, tuple[Any, ...]]]) -> list[Any]:
+        """Return the values of the legs of a finite difference, all of them or none within the budget."""
+        if not asked:
+            return []
+        self.spend(len(asked), count=False)
+        args = asked[0][1]
+        guarded = Guarded(self.fun, args, self.vectorized)
+        points = [x.copy() for x, _ in asked]
+        if self.vectorized:
+            raw: Iterable[Any] = guarded.rows(points)
+        else:
+            raw = (self.mapper or map)(guarded, points)
+        values, outcomes = [], iter(raw)
+        for x, _ in asked:
+            self.nfev += 1
+            value, exception, log = next(outcomes)
+            values.append(self._leg(x, args, value, exception, log))
+        return values
+
+    def _leg(self, x: Array, args: tuple[Any, ...], raw: Any, exception: Exception | None, log: str | None) -> Any:
+        """Return the value of a leg; a failed one is measured at its mirror image, else it is the base value.
+
+        ``2 f(x0) - f(x0 - h)`` in place of ``f(x0 + h)`` makes scipy's forward difference a backward one.
+        """
+        value, trouble = self._checked(raw, exception)
+        if trouble is None:
+            self._keep(x, value)
+            return value
+        told = self._failed(x, trouble, log, exception)
+        if not math.isnan(told) or not math.isfinite(self._base) or self._base_x is None:
+            return self._penalty(told)
+        mirror = 2.0 * self._base_x - np.real(x)
+        if mirror.size == x.size and not np.iscomplexobj(x) and self._inside(mirror) and self._fits_one_more():
+            self.spend()
+            value, exception, log = Guarded(self.fun, args, self.vectorized)(mirror.copy())
+            value, trouble = self._checked(value, exception)
+            if trouble is None:
+                self._keep(mirror, value)
+                return 2.0 * self._base - value
+            self._failed(mirror, trouble, log, exception)
+        return self._base
+
+    def _inside(self, x: Array) -> bool:
+        return (self.lower is None or bool((x >= self.lower).all())) and (
+            self.upper is None or bool((x <= self.upper).all())
+        )
+
+    def _evaluate(self, x: Array, args: tuple[Any, ...]) -> Any:
+        """Return one evaluation, after retries; the first has three tries and then raises."""
+        first = self.best_x is None and self.failures.count == 0
+        tries = max(_TRIES_AT_START if first else 1, 1 + self.policy.retries)
+        guarded = Guarded(self.fun, args, self.vectorized)
+        point = np.array(x)
+        for attempt in range(tries):
+            self.spend()
+            if self.paired:
+                self.njev += 1
+            raw, exception, log = guarded(np.array(x))
+            value, trouble = self._checked(raw[0] if self.paired and exception is None else raw, exception)
+            if trouble is None:
+                self._base, self._base_x = value, point
+                self._keep(point, value)
+                return raw if self.paired else value
+            if attempt + 1 < tries and not self._fits_one_more():
+                break
+        if first:
+            self._raise_at_start(trouble, exception)
+        told = self._penalty(self._failed(point, trouble, log, exception))
+        return (told, np.zeros(point.size)) if self.paired else told
+
+    def _fits_one_more(self) -> bool:
+        limit = self.budget.maxfev
+        return limit is None or (self.nfev + 1) * self.cost <= limit
+
+    def _raise_at_start(self, trouble: str | None, exception: Exception | None) -> None:
+        if exception is not None:
+            raise exception
+        raise EvaluationError(f"The objective failed at x0, {_TRIES_AT_START} times: {trouble}.")
+
+    def _checked(self, raw: Any, exception: Exception | None) -> tuple[Any, str | None]:
+        """Return the value as scipy is to see it, and what is wrong with it.
+
+        What is no single number is handed on as it is: scipy raises its own error.
+        """
+        if exception is not None:
+            line = f"{type(exception).__name__}: {exception}".partition("\n")[0]
+            return math.nan, line
+        if type(raw) is float:
+            return raw, None if math.isfinite(raw) else f"the objective returned {raw}"
+        array = np.asarray(raw)
+        if array.size != 1 or array.dtype.kind not in "biufc":
+            return raw, None
+        if array.dtype.kind == "c":
+            trouble = None if np.isfinite(array).all() else f"the objective returned {raw}"
+            return array.reshape(())[()], trouble
+        value = float(array.reshape(())[()])
+        return value, None if math.isfinite(value) else f"the objective returned {value}"
+
+    def _failed(self, x: Array, trouble: str | None, log: str | None, exception: Exception | None) -> float:
+        """Record a failure and return the value that the policy gives, NaN to skip."""
+        self.exception = exception
+        probe = Probe((self.nfev, 0, 0, 0), AnchorRef("x", 0))
+        answer = Answer(probe.id, error=trouble or "failed", log=log)
+        record: FailureRecord = failure_record(probe, answer, np.real(x).copy())
+        self.failures.add(record)
+        most = self.budget.max_failures
+        try:
+            told = self.policy.resolve(probe, answer, record, self.failures.worst).value
+        except EvaluationError as error:
+            raise error from exception
+        if most is not None and self.failures.count > most:
+            raise StopRun(Code.FAILURES, record.error)
+        return told
+
+    def _penalty(self, told: float) -> float:
+        return penalty(self.failures.worst) if math.isnan(told) else told
+
+    def _keep(self, x: Array, value: Any) -> None:
+        """Remember a point if it is the best so far, and stop at the target."""
+        if type(value) is not float or np.iscomplexobj(x):
+            return
+        self._latest.append((x, value))
+        self.failures.worst = max(self.failures.worst, value)
+        if self.best_x is not None and value >= self.best_f and self.best_violation <= 0.0:
+            return
+        violation = 0.0 if self.violation is None else self.violation(x)
+        if self.best_x is not None and (violation, value) >= (self.best_violation, self.best_f):
+            return
+        self.best_x, self.best_f, self.best_violation = np.array(x), value, violation
+        elapsed = time.perf_counter() - self.began
+        samples = self.nfev * self.cost, self.njev * self.cost
+        record = StepRecord(self.nit, value, value, self.nfev, self.njev, *samples, math.nan, elapsed)
+        self.history.append(record)
+        target = self.budget.f_target
+        if target is not None and violation <= 0.0 and value <= target:
+            raise StopRun(Code.TARGET)
+
+    def note_gradient(self, x: Array, exception: Exception | None) -> None:
+        """Record a failed gradient; it counts as a failure and may end the run."""
+        if exception is None:
+            line, log = "jac returned nan or inf", None
+        else:
+            line = f"{type(exception).__name__}: {exception}".partition("\n")[0]
+            log = "".join(traceback.format_exception(exception))
+        self._failed(np.array(x), line, log, exception)
+
+    def value_at(self, x: Array) -> float:
+        """Return the value at one of the latest points, the best value where it is no longer known."""
+        for point, value in reversed(self._latest):
+            if point.size == x.size and np.array_equal(point, x):
+                return value
+        return self.best_f
+
+    def fill_gradient(self, x: Array, args: tuple[Any, ...], g: Array | None) -> Array:
+        """Return ``g`` with what is not finite, or all of it if None, replaced by forward differences."""
+        x = np.array(x)
+        out = np.full(x.size, np.nan) if g is None else np.array(g, dtype=np.float64)
+        unknown = np.flatnonzero(~np.isfinite(out))
+        base = self._base
+        if not math.isfinite(base):
+            base = float(self._evaluate(x, args))
+        steps = _FINITE_DIFFERENCE * np.maximum(1.0, np.abs(x[unknown]))
+        if self.upper is not None:
+            steps = np.where(x[unknown] + steps > self.upper[unknown], -steps, steps)
+        legs = []
+        for k, step in zip(unknown, steps, strict=True):
+            legs.append((x.copy(), args))
+            legs[-1][0][k] += step
+        values = self._round(legs)
+        for k, step, value in zip(unknown, steps, values, strict=True):
+            out[k] = (value - base) / step
+        return out
