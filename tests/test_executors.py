@@ -1,0 +1,135 @@
+"""Executors: the same run whoever evaluates."""
+
+import concurrent.futures as cf
+import multiprocessing as mp
+import os
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+
+import vamo_bbo as vb
+from vamo_bbo.run.executors import resolve
+from vamo_bbo.run.objective import Objective
+
+
+def bowl(x: np.ndarray) -> float:
+    return float(((x - 1) ** 2).sum())
+
+
+def fragile(x: np.ndarray) -> float:
+    if x[0] > 0.2:
+        raise ValueError("diverged")
+    return bowl(x)
+
+
+def trace(fun: Any = bowl, **options: Any) -> tuple[Any, ...]:
+    result = vb.minimize(fun, np.zeros(4), method=vb.zo_sgd(0.2, n_directions=4), rng=3, maxfev=120, **options)
+    return (result.fun, result.x.tobytes(), result.nfev, result.n_failed, [r.fun for r in result.history])
+
+
+@pytest.mark.parametrize("fun", [bowl, fragile])
+def test_every_executor_gives_the_serial_run_bit_for_bit(fun: Any) -> None:
+    serial = trace(fun)
+    with cf.ThreadPoolExecutor(3) as threads:
+        assert trace(fun, workers=threads) == serial
+    with cf.ProcessPoolExecutor(2, mp_context=mp.get_context("spawn")) as processes:
+        assert trace(fun, workers=processes) == serial
+    assert trace(fun, workers=2) == serial
+    assert trace(fun, workers=map) == serial
+    with cf.ThreadPoolExecutor(3) as threads:
+        assert trace(fun, workers=threads.map) == serial
+
+
+def test_a_vectorized_round_equals_the_serial_run() -> None:
+    sizes = []
+
+    def rows(x: np.ndarray) -> np.ndarray:
+        sizes.append(len(x))
+        return ((x - 1) ** 2).sum(1)
+
+    assert trace(rows, vectorized=True) == trace()
+    assert max(sizes) == 5
+
+
+def test_threads_run_at_the_same_time() -> None:
+    barrier = threading.Barrier(2, timeout=20)
+
+    def meet(x: np.ndarray) -> float:
+        barrier.wait()
+        return bowl(x)
+
+    started = []
+
+    def fun(x: np.ndarray) -> float:
+        started.append(1)
+        return bowl(x) if len(started) == 1 else meet(x)  # x0 is evaluated alone
+
+    with cf.ThreadPoolExecutor(3) as threads:
+        method = vb.zo_sgd(0.1, n_directions=2)
+        result = vb.minimize(fun, np.zeros(3), method=method, workers=threads, rng=0, options={"maxiter": 1})
+    assert result.nfev == 3
+    assert result.n_failed == 0
+
+
+def test_the_objective_travels_once_per_worker() -> None:
+    class Counting:
+        sent = 0
+
+        def __call__(self, x: np.ndarray) -> float:
+            return bowl(x)
+
+        def __reduce__(self) -> Any:
+            Counting.sent += 1
+            return (Plain, ())
+
+    with cf.ProcessPoolExecutor(1, mp_context=mp.get_context("spawn")) as pool:
+        vb.minimize(Counting(), np.zeros(3), method=vb.zo_sgd(), workers=pool, rng=0, maxfev=60)
+    assert Counting.sent == 1
+
+
+class Plain:
+    def __call__(self, x: np.ndarray) -> float:
+        return bowl(x)
+
+
+def test_lambdas_and_closures_travel() -> None:
+    shift = 2.0
+    result = vb.minimize(
+        lambda x: float(((x - shift) ** 2).sum()), np.zeros(2), method=vb.zo_sgd(), workers=2, rng=0, maxfev=30
+    )
+    assert result.n_failed == 0
+    assert result.nfev > 20
+
+
+def test_what_cannot_be_pickled_is_named() -> None:
+    lock = threading.Lock()
+    with pytest.raises(vb.OptionError, match="cannot be sent to a worker process"):
+        vb.minimize(lambda x: bowl(x) if lock else 0.0, np.zeros(2), method=vb.zo_sgd(), workers=2, maxfev=30)
+
+
+def test_workers_name_themselves() -> None:
+    seen = set()
+
+    def note(record: Any) -> None:
+        seen.add(record.worker)
+
+    vb.minimize(fragile, np.full(4, 0.1), method=vb.zo_sgd(smoothing=0.5), workers=2, rng=0, maxfev=60, on_error=note)
+    assert seen
+    assert str(os.getpid()) not in seen
+
+
+@pytest.mark.parametrize("workers", [0, -2, True, "two", 1.5, object()])
+def test_bad_workers(workers: Any) -> None:
+    with pytest.raises(vb.OptionError, match="workers must be"):
+        resolve(workers, Objective(bowl, size=2))
+
+
+def test_combinations_that_make_no_sense() -> None:
+    with pytest.raises(vb.OptionError, match="vectorized=True"):
+        resolve(2, Objective(bowl, size=2, vectorized=True))
+    with pytest.raises(vb.OptionError, match="eval_timeout must be a positive"):
+        resolve(1, Objective(bowl, size=2), eval_timeout=-1)
+    with pytest.raises(vb.OptionError, match="eval_timeout needs workers that can be killed"):
+        resolve(map, Objective(bowl, size=2), eval_timeout=1)

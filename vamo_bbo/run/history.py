@@ -1,0 +1,102 @@
+"""What happened in each step, in bounded memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, overload
+
+__all__ = ["History", "StepRecord"]
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """A completed step.
+
+    Attributes
+    ----------
+    nit : int
+        Steps completed.
+    fun : float
+        Best value known: the lowest evaluated one, or for a finite sum the value of this step where no full pass
+        gave one.
+    value : float
+        Value measured at the step's base point (a mini-batch mean, where batches are used); NaN where none was.
+    nfev, njev, nfev_samples, njev_samples : int
+        Counts so far.
+    learning_rate : float
+        Step size of the step, NaN where the solver names none.
+    elapsed : float
+        Seconds since the run began.
+    n_failed : int
+        Failed evaluations so far.
+    """
+
+    nit: int
+    fun: float
+    value: float = math.nan
+    nfev: int = 0
+    njev: int = 0
+    nfev_samples: int = 0
+    njev_samples: int = 0
+    learning_rate: float = math.nan
+    elapsed: float = 0.0
+    n_failed: int = 0
+
+
+class History(Sequence[StepRecord]):
+    """The records of a run: all of the first ``limit``, then every second, every fourth, ... and always the last.
+
+    Parameters
+    ----------
+    limit : int, default 10_000
+        Most records kept.
+
+    Examples
+    --------
+    >>> history = History(limit=4)
+    >>> for k in range(1, 11):
+    ...     history.append(StepRecord(k, fun=0.0))
+    >>> [r.nit for r in history]
+    [1, 5, 9, 10]
+    """
+
+    def __init__(self, limit: int = 10_000) -> None:
+        self.limit = limit
+        self.stride = 1
+        self._records: list[StepRecord] = []
+        self._last: StepRecord | None = None
+        self._count = 0
+
+    def append(self, record: StepRecord) -> None:
+        """Add the record of the next step."""
+        if self._count % self.stride == 0:
+            self._records.append(record)
+            if len(self._records) >= self.limit:
+                self._records = self._records[::2]
+                self.stride *= 2
+        self._last = record
+        self._count += 1
+
+    def _all(self) -> list[StepRecord]:
+        if self._last is None or (self._records and self._records[-1] is self._last):
+            return self._records
+        return [*self._records, self._last]
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+    def __iter__(self) -> Iterator[StepRecord]:
+        return iter(self._all())
+
+    @overload
+    def __getitem__(self, index: int) -> StepRecord: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[StepRecord]: ...
+    def __getitem__(self, index: int | slice) -> Any:
+        return self._all()[index]
+
+    def column(self, name: str) -> list[Any]:
+        """Return one attribute of every record, as a list."""
+        return [getattr(record, name) for record in self]

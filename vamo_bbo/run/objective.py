@@ -1,0 +1,353 @@
+"""The user's objective behind one method: a probe and its point in, an answer out, failures included."""
+
+from __future__ import annotations
+
+import math
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from vamo_bbo._typing import Array, FloatArray, IndexArray
+from vamo_bbo.core import sampling
+from vamo_bbo.core.types import Answer, Probe, ProblemInfo
+from vamo_bbo.problem import FiniteSum
+from vamo_bbo.run import outputs
+
+__all__ = ["LARGE", "Objective", "Scaling"]
+
+LARGE = 1_000_000
+"""Dimension from which points are written to one reused scratch array instead of a fresh array per call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """The map from the solver's coordinates z to the user's point: ``x[free] = clip(scale * z)``.
+
+    Parameters
+    ----------
+    scale : (d,) array or None
+        ``x_scale`` of the free variables; None is 1.
+    lower, upper : (d,) arrays or None
+        Bounds of the free variables in the user's coordinates: a product may round to just outside.
+    template : (D,) array or None
+        The user's full point where variables are fixed; None if all are free.
+    free : (d,) int64 array or None
+        Positions of the free variables in ``template``.
+    """
+
+    scale: Array | None = None
+    lower: Array | None = None
+    upper: Array | None = None
+    template: Array | None = None
+    free: IndexArray | None = None
+
+    @property
+    def trivial(self) -> bool:
+        """Whether the map is the identity."""
+        return self.scale is None and self.template is None
+
+    def to_user(self, z: Array) -> Array:
+        """Return the user's point of ``z``; ``z`` is overwritten and may be returned."""
+        if self.scale is not None:
+            z *= self.scale
+            if self.lower is not None and self.upper is not None:
+                z.clip(self.lower, self.upper, out=z)
+        if self.template is None:
+            return z
+        full = self.template.copy()
+        full[self.free] = z
+        return full
+
+    def gradient(self, g: Array) -> Array:
+        """Return the gradient in the solver's coordinates of the user's gradient ``g`` (overwritten)."""
+        if self.free is not None:
+            g = g[self.free]
+        if self.scale is not None:
+            g *= self.scale
+        return g
+
+
+class Objective:
+    """Evaluate probes of a callable or a :class:`~vamo_bbo.problem.FiniteSum`.
+
+    Exceptions, NaN and inf become failed answers, never exceptions; an output of the wrong shape or type is a bug and
+    is raised (:class:`~vamo_bbo.run.outputs.OutputError`). ``KeyboardInterrupt`` and other non-``Exception`` classes
+    propagate, and so does ``StopIteration``, as it does from scipy's methods.
+
+    Parameters
+    ----------
+    fun : callable or FiniteSum
+        ``fun(x, *args) -> float``, or ``(float, (D,) array)`` with ``jac=True``; or a finite sum.
+    args : tuple
+        Extra arguments of every call.
+    jac : callable, True or None
+        ``jac(x, *args) -> (D,) array``; True if ``fun`` returns value and gradient. Ignored for a finite sum.
+    size : int
+        Number of free variables d.
+    dtype : numpy dtype
+        dtype of the points.
+    scaling : Scaling
+        Map between the solver's and the user's coordinates.
+    lower, upper : (d,) arrays, optional
+        Bounds in the solver's coordinates.
+    vectorized : bool
+        ``fun`` takes (k, D) points as rows and returns (k,) values.
+    noisy : bool
+        Whether two evaluations of one point may differ.
+
+    Attributes
+    ----------
+    info : ProblemInfo
+        Capabilities; completed by :func:`vamo_bbo.run.start.start`.
+    exception : Exception or None
+        The last exception of the user's code in this process, for chaining.
+    """
+
+    def __init__(
+        self,
+        fun: Callable[..., Any] | FiniteSum,
+        *,
+        size: int,
+        args: tuple[Any, ...] = (),
+        jac: Callable[..., Any] | bool | None = None,
+        dtype: Any = np.float64,
+        scaling: Scaling | None = None,
+        lower: Array | None = None,
+        upper: Array | None = None,
+        vectorized: bool = False,
+        noisy: bool = False,
+    ) -> None:
+        self.fun, self.args, self.jac, self.vectorized = fun, args, jac, vectorized
+        self.size, self.dtype = size, np.dtype(dtype)
+        self.scaling = Scaling() if scaling is None else scaling
+        self.exception: Exception | None = None
+        self.learn_mask = False  # set while x0 is evaluated: NaN there declares a coordinate of the gradient unknown
+        self.mean_only = False  # whether the last losses were a batch mean
+        self.sum = fun if isinstance(fun, FiniteSum) else None
+        has_gradient = self.sum.has_gradient if self.sum else (callable(jac) or jac is True)
+        self.info = ProblemInfo(
+            n_samples=self.sum.n_samples if self.sum else None,
+            gradient="full" if has_gradient else "none",
+            lower=lower,
+            upper=upper,
+            noisy=noisy,
+            chunk_size=self.sum.chunk_size if self.sum else ProblemInfo().chunk_size,
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            **self.__dict__,
+            "exception": None,
+        }  # exceptions may hold anything, also what cannot be pickled
+
+    @property
+    def user_size(self) -> int:
+        """Length D of the user's point."""
+        return self.size if self.scaling.template is None else int(self.scaling.template.size)
+
+    def declare(self, **changes: Any) -> None:
+        """Complete ``info`` with what the first evaluation showed."""
+        self.info = replace(self.info, **changes)
+
+    def evaluate(self, probe: Probe, z: Array, seed: int, worker: str = "") -> Answer:
+        """Return the answer to ``probe`` at point ``z``.
+
+        Parameters
+        ----------
+        probe : Probe
+            What is asked for.
+        z : (d,) array
+            The point in the solver's coordinates; overwritten.
+        seed : int
+            Key of the run, for the samples that the batch names.
+        worker : str
+            Name to put into the answer.
+        """
+        began = perf_counter()
+        try:
+            x = z if self.scaling.trivial else self.scaling.to_user(z)
+            if self.sum is not None:
+                answer = self._evaluate_sum(self.sum, probe, x, seed)
+            elif probe.want == "value":
+                value: Any = self._single(x) if self.vectorized else self.fun(x, *self.args)  # type: ignore[operator]
+                if type(value) is not float:
+                    value = outputs.scalar(value[0] if self.jac is True else value)
+                error = None if math.isfinite(value) else outputs.trouble(value)
+                # The hot path: a plain tuple is twice as fast as the keyword call.
+                return tuple.__new__(
+                    Answer, (probe.id, value, None, None, 1, error, perf_counter() - began, worker, None)
+                )
+            else:
+                answer = self._evaluate_gradient(probe, x)
+        except (StopIteration, outputs.OutputError):
+            raise
+        except Exception as exception:
+            answer = self.failure(probe, exception)
+        return answer._replace(elapsed=perf_counter() - began, worker=worker)
+
+    def evaluate_rows(self, probes: Sequence[Probe], z: Array, worker: str = "") -> list[Answer]:
+        """Return the answers to value probes at the rows of ``z``, shape (k, d), by one vectorized call.
+
+        An exception fails every row: a function that can fail for some rows returns NaN there.
+        """
+        began = perf_counter()
+        try:
+            if not self.scaling.trivial:
+                z = np.stack([self.scaling.to_user(row) for row in z])
+            values = outputs.rows(self._call(z), len(probes))
+        except (StopIteration, outputs.OutputError):
+            raise
+        except Exception as exception:
+            return [self.failure(p, exception)._replace(worker=worker) for p in probes]
+        elapsed = (perf_counter() - began) / len(probes)
+        return [
+            Answer(p.id, v, None, None, 1, outputs.trouble(v), elapsed, worker)
+            for p, v in zip(probes, values, strict=True)
+        ]
+
+    def failure(self, probe: Probe, exception: Exception) -> Answer:
+        """Return the failed answer of an exception of the user's code, traceback included."""
+        self.exception = exception
+        line = f"{type(exception).__name__}: {exception}".partition("\n")[0]
+        log = "".join(traceback.format_exception(exception))
+        return Answer(probe.id, error=line, log=log, n_samples=self.samples(probe))
+
+    def samples(self, probe: Probe) -> int:
+        """Return how many samples ``probe`` evaluates; 1 for an objective that is not a sum."""
+        n = self.info.n_samples
+        if n is None:
+            return 1
+        return n if probe.batch is None else sampling_size(probe, n)
+
+    def _call(self, x: Array) -> Any:
+        return self.fun(x, *self.args)  # type: ignore[operator]
+
+    def _single(self, x: Array) -> float:
+        return outputs.rows(self._call(x[None, :]), 1)[0]
+
+    def _spare(self, x: Array) -> Array:
+        """Return a copy for the first of two calls, which may write to its argument; none for large d."""
+        return x if x.size >= LARGE else x.copy()
+
+    def _evaluate_gradient(self, probe: Probe, x: Array) -> Answer:
+        value, name = math.nan, "jac"
+        if self.jac is True:
+            name = "fun (jac=True)"
+            pair = self._call(x)
+            if not isinstance(pair, tuple) or len(pair) != 2:
+                raise outputs.OutputError("fun (jac=True) must return (value, gradient).")
+            value, raw = outputs.scalar(pair[0]), pair[1]
+        else:
+            if probe.want == "both":
+                value = self._single(self._spare(x)) if self.vectorized else outputs.scalar(self._call(self._spare(x)))
+            raw = self.jac(x, *self.args)  # type: ignore[operator, misc]
+        error = outputs.trouble(value) if probe.want == "both" else None
+        grad, grad_error = self._gradient(name, raw)
+        return Answer(probe.id, value, None, grad, 1, error or grad_error)
+
+    def _gradient(self, name: str, raw: Any) -> tuple[Array | None, str | None]:
+        g = self.scaling.gradient(outputs.gradient(name, raw, self.user_size, self.dtype))
+        if self.learn_mask:
+            unknown = np.isnan(g)
+            if unknown.any() and not unknown.all():
+                self.declare(gradient="partial", unknown=unknown.astype(np.uint8))
+        if self.info.unknown is not None:
+            g[self.info.unknown.astype(bool)] = 0
+        if not math.isfinite(float(np.add.reduce(g))) and not bool(np.isfinite(g).all()):
+            bad = int(np.argmin(np.isfinite(g)))
+            return None, f"{name} returned {g[bad]} in coordinate {bad}"
+        return g, None
+
+    def _evaluate_sum(self, problem: FiniteSum, probe: Probe, x: Array, seed: int) -> Answer:
+        n = problem.n_samples
+        if probe.batch is not None:
+            return self._evaluate_batch(problem, probe, x, sampling.indices(probe.batch, seed, n))
+        parts = []
+        for lo in range(0, n, problem.chunk_size):
+            idx = np.arange(lo, min(lo + problem.chunk_size, n), dtype=np.int64)
+            parts.append(self._evaluate_batch(problem, probe, x.copy() if lo else x, idx))
+            if parts[-1].error is not None:
+                return parts[-1]
+        return parts[0] if len(parts) == 1 else _join(probe, parts)
+
+    def _evaluate_batch(self, problem: FiniteSum, probe: Probe, x: Array, idx: IndexArray) -> Answer:
+        count, want = len(idx), probe.want
+        raw_losses: Any = None
+        raw_gradient: Any = None
+        name = "FiniteSum: grad"
+        if want in ("value", "values"):
+            raw_losses = problem.losses(x, idx, *self.args)
+        elif problem.value_and_grad is not None:
+            name = "FiniteSum: value_and_grad"
+            raw_losses, raw_gradient = problem.value_and_grad(x, idx, *self.args)
+        else:
+            if want == "both":
+                raw_losses = problem.losses(self._spare(x), idx, *self.args)
+            assert problem.grad is not None
+            raw_gradient = problem.grad(x, idx, *self.args)
+        value, values, error = math.nan, None, None
+        if raw_losses is not None:
+            got = outputs.losses(raw_losses, count)
+            self.mean_only = isinstance(got, float)
+            value, values, error = _mean(got)
+        if want == "gradient":
+            error = None
+        grad = None
+        if raw_gradient is not None:
+            grad, grad_error = self._gradient(name, raw_gradient)
+            error = error or grad_error
+        return Answer(probe.id, value, values if want == "values" else None, grad, count, error)
+
+
+def sampling_size(probe: Probe, n: int) -> int:
+    """Return the number of samples of a probe's batch in a sum of ``n`` terms.
+
+    Examples
+    --------
+    >>> from vamo_bbo.core.types import AnchorRef, Batch
+    >>> sampling_size(Probe((0, 0, 0, 0), AnchorRef("x", 0), batch=Batch("epoch", 0, 0, 4)), 10)
+    3
+    """
+    batch = probe.batch
+    if batch is None:
+        return n
+    if batch.kind == "range":
+        return batch.b - batch.a
+    if batch.kind == "iid":
+        return batch.size
+    lo, hi = sampling.bounds(n, batch.size, batch.b)
+    return hi - lo
+
+
+def _mean(got: FloatArray | float) -> tuple[float, FloatArray | None, str | None]:
+    """Return mean, per-sample values and error; NaN and inf samples are taken out of the mean."""
+    if isinstance(got, float):
+        return got, None, outputs.trouble(got)
+    mean = float(got.mean())
+    if math.isfinite(mean):
+        return mean, got, None
+    finite = np.isfinite(got)
+    got[~finite] = np.nan
+    if not finite.any():
+        return math.nan, got, "every sample of the batch returned nan or inf"
+    return float(got[finite].mean()), got, None
+
+
+def _join(probe: Probe, parts: list[Answer]) -> Answer:
+    """Return the answer for all samples from those of consecutive ranges."""
+    weights = [p.n_samples for p in parts]
+    total = sum(weights)
+    value = math.fsum(w * p.value for w, p in zip(weights, parts, strict=True)) / total
+    values = None
+    if all(p.values is not None for p in parts):
+        values = np.concatenate([p.values for p in parts if p.values is not None])
+        value = float(np.nanmean(values))
+    grad: Array | None = None
+    for weight, part in zip(weights, parts, strict=True):
+        if part.grad is not None:
+            grad = weight / total * part.grad if grad is None else grad + weight / total * part.grad
+    return Answer(probe.id, value, values, grad, total)

@@ -1,0 +1,199 @@
+"""From the arguments of a call to an objective and a start in the solver's coordinates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from vamo_bbo._errors import OptionError
+from vamo_bbo._typing import Array
+from vamo_bbo.problem import FiniteSum
+from vamo_bbo.run.objective import Objective, Scaling
+
+__all__ = ["Setup", "parse_bounds", "parse_x0", "seed_of", "setup"]
+
+
+@dataclass(slots=True)
+class Setup:
+    """An objective and where it starts.
+
+    Attributes
+    ----------
+    objective : Objective
+        What is minimized.
+    z0 : (d,) array
+        Start in the solver's coordinates: free variables only, divided by ``x_scale``.
+    x0 : (D,) array
+        Start in the user's coordinates, clipped to the bounds.
+    lower, upper : (D,) arrays or None
+        Bounds in the user's coordinates.
+    """
+
+    objective: Objective
+    z0: Array
+    x0: Array
+    lower: Array | None
+    upper: Array | None
+
+
+def parse_x0(x0: Any) -> Array:
+    """Return ``x0`` as a new one-dimensional float array; float32 stays float32, as in scipy.
+
+    Raises
+    ------
+    OptionError
+        It is not one-dimensional, is empty, not real, or not finite.
+
+    Examples
+    --------
+    >>> parse_x0(3)
+    array([3.])
+    """
+    x = np.atleast_1d(np.asarray(x0))
+    if x.ndim != 1:
+        raise OptionError(f"'x0' must only have one dimension. It has shape {x.shape}.")
+    if x.size == 0:
+        raise OptionError("x0 must have at least one element, got an empty array.")
+    if x.dtype.kind not in "biuf":
+        raise OptionError(f"x0 must be an array of real numbers, got dtype {x.dtype}.")
+    x = np.array(x, dtype=x.dtype if x.dtype in (np.float32, np.float64) else np.float64)
+    if not np.isfinite(x).all():
+        bad = int(np.argmin(np.isfinite(x)))
+        raise OptionError(f"x0 must be finite, got {x[bad]} at position {bad}.")
+    return x
+
+
+def parse_bounds(bounds: Any, size: int) -> tuple[Array, Array] | None:
+    """Return (lower, upper) of ``size`` elements, with inf where there is no bound, or None.
+
+    Parameters
+    ----------
+    bounds : None, sequence of (min, max) pairs, or Bounds
+        None within a pair is no bound. A single pair, and scalars in ``Bounds``, hold for all variables.
+
+    Raises
+    ------
+    OptionError
+        A wrong length, NaN, or an upper bound below its lower bound.
+
+    Examples
+    --------
+    >>> [b.tolist() for b in parse_bounds([(0, None)], 2)]
+    [[0.0, 0.0], [inf, inf]]
+    """
+    if bounds is None:
+        return None
+    if hasattr(bounds, "lb") and hasattr(bounds, "ub"):
+        lower, upper = np.asarray(bounds.lb, dtype=float), np.asarray(bounds.ub, dtype=float)
+    else:
+        pairs = list(bounds)
+        if len(pairs) not in (1, size) or any(np.size(p) != 2 for p in pairs):
+            raise OptionError(
+                f"bounds must be {size} (min, max) pairs, one pair for all, or scipy.optimize.Bounds; got {bounds!r}."
+            )
+        lower = np.array([-np.inf if a is None else a for a, _ in pairs], dtype=float)
+        upper = np.array([np.inf if b is None else b for _, b in pairs], dtype=float)
+    try:
+        lower, upper = (np.array(np.broadcast_to(b, (size,))) for b in (lower, upper))
+    except ValueError:
+        raise OptionError(f"bounds must broadcast to the {size} variables of x0, got {bounds!r}.") from None
+    if np.isnan(lower).any() or np.isnan(upper).any():
+        raise OptionError("bounds must not be NaN; use None or inf for no bound.")
+    if (upper < lower).any():
+        raise OptionError("An upper bound is less than the corresponding lower bound.")
+    if np.isinf(lower).all() and np.isinf(upper).all():
+        return None
+    return lower, upper
+
+
+def _parse_scale(x_scale: Any, size: int, bounds: tuple[Array, Array] | None) -> Array | None:
+    """Return the scale of every variable, or None for 1: the width of the bounds where both are finite."""
+    if x_scale is None:
+        if bounds is None:
+            return None
+        width = bounds[1] - bounds[0]
+        scale = np.where(np.isfinite(width) & (width > 0), width, 1.0)
+    else:
+        scale = np.asarray(x_scale, dtype=float)
+        if scale.shape not in ((), (1,), (size,)) or not np.isfinite(scale).all() or not (scale > 0).all():
+            raise OptionError(f"x_scale must be positive numbers, one or {size} of them, got {x_scale!r}.")
+        scale = np.array(np.broadcast_to(scale, (size,)))
+    return None if (scale == 1).all() else scale
+
+
+def setup(
+    fun: Callable[..., Any] | FiniteSum,
+    x0: Any,
+    *,
+    args: tuple[Any, ...] = (),
+    jac: Callable[..., Any] | bool | None = None,
+    bounds: Any = None,
+    x_scale: Any = None,
+    vectorized: bool = False,
+    noisy: bool = False,
+    remove_fixed: bool = True,
+) -> Setup:
+    """Return the objective of a call to ``minimize``, and its start.
+
+    Variables whose bounds are equal are removed (``remove_fixed``); x0 is clipped to the bounds.
+
+    Raises
+    ------
+    OptionError
+        An argument has a value that is not allowed.
+    """
+    if not callable(fun) and not isinstance(fun, FiniteSum):
+        raise OptionError(f"fun must be a callable or a FiniteSum, got {fun!r}.")
+    if isinstance(fun, FiniteSum) and vectorized:
+        raise OptionError("vectorized=True is for a plain callable; a FiniteSum gets many samples in a call already.")
+    x = parse_x0(x0)
+    limits = parse_bounds(bounds, x.size)
+    scale = _parse_scale(x_scale, x.size, limits)
+    template = free = None
+    if limits is not None:
+        x = x.clip(*(b.astype(x.dtype) for b in limits))
+        fixed = limits[0] == limits[1]
+        if remove_fixed and fixed.any():
+            template, free = x, np.flatnonzero(~fixed)
+    z0, lower, upper = x, None, None
+    if limits is not None:
+        lower, upper = (b.astype(x.dtype) for b in limits)
+    full_lower, full_upper = lower, upper
+    if free is not None:
+        z0, scale = z0[free], None if scale is None else scale[free]
+        assert lower is not None
+        assert upper is not None
+        lower, upper = lower[free], upper[free]
+    if scale is not None:
+        scale = scale.astype(x.dtype)
+    scaling = Scaling(scale, lower, upper, template, free)
+    if scale is not None:
+        z0 = z0 / scale
+        lower, upper = (None if b is None else b / scale for b in (lower, upper))
+    objective = Objective(
+        fun,
+        size=z0.size,
+        args=args,
+        jac=jac,
+        dtype=x.dtype,
+        scaling=scaling,
+        lower=lower,
+        upper=upper,
+        vectorized=vectorized,
+        noisy=noisy,
+    )
+    return Setup(objective, z0.copy(), x, full_lower, full_upper)
+
+
+def seed_of(rng: Any) -> int:
+    """Return the 64-bit key of a run from what ``numpy.random.default_rng`` accepts; a Generator is advanced.
+
+    Examples
+    --------
+    >>> seed_of(1) == seed_of(1)
+    True
+    """
+    return int(np.random.default_rng(rng).integers(0, 2**64, dtype=np.uint64))
