@@ -57,7 +57,8 @@ def curves(
     for axis in axes:
         axis.set_xlabel(cost_label)
         axis.grid(alpha=0.3)
-    axes[-1].legend(frameon=False)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 6), frameon=False)
     figure.suptitle(title)
     figure.savefig(path, dpi=130)
 

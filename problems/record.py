@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +19,74 @@ class Sample(NamedTuple):
     gradient_norm2: float
 
 
+class Counted:
+    """An objective that counts what is asked of it: values and gradients, in samples for a finite sum.
+
+    Parameters
+    ----------
+    problem : Problem
+        Whose objective and gradient are counted.
+
+    Attributes
+    ----------
+    objective : callable or FiniteSum
+        To be minimized in place of the problem's own.
+    gradient : callable or None
+        Of a plain callable.
+    values, gradients : int
+        Counts so far. A call that returns both counts as a gradient.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        self.values = self.gradients = 0
+        self._problem = problem
+        inner = problem.objective
+        self.gradient = None if problem.built.gradient is None else self._gradient
+        if not isinstance(inner, FiniteSum):
+            self.objective: Any = self._value
+            return
+        self.objective = replace(
+            inner,
+            losses=self._losses,
+            grad=None if inner.grad is None else self._grad,
+            value_and_grad=None if inner.value_and_grad is None else self._value_and_grad,
+        )
+
+    def _value(self, x: Array) -> float:
+        self.values += 1
+        objective = self._problem.objective
+        assert not isinstance(objective, FiniteSum)
+        return objective(x)
+
+    def _gradient(self, x: Array) -> Array:
+        self.gradients += 1
+        assert self._problem.built.gradient is not None
+        return self._problem.built.gradient(x)
+
+    def _losses(self, x: Array, idx: Array) -> Any:
+        self.values += len(idx)
+        return self._sum.losses(x, idx)
+
+    def _grad(self, x: Array, idx: Array) -> Array:
+        self.gradients += len(idx)
+        assert self._sum.grad is not None
+        return self._sum.grad(x, idx)
+
+    def _value_and_grad(self, x: Array, idx: Array) -> tuple[Any, Array]:
+        self.gradients += len(idx)
+        assert self._sum.value_and_grad is not None
+        return self._sum.value_and_grad(x, idx)
+
+    @property
+    def _sum(self) -> FiniteSum:
+        assert isinstance(self._problem.objective, FiniteSum)
+        return self._problem.objective
+
+    def cost(self, grad_cost: float) -> float:
+        """Return values plus ``grad_cost`` times gradients."""
+        return self.values + grad_cost * self.gradients
+
+
 @dataclass
 class Recorder:
     """A callback for ``vamo_bbo.minimize`` that records the full objective as the cost grows.
@@ -27,6 +95,8 @@ class Recorder:
     ----------
     problem : Problem
         What is minimized.
+    counted : Counted
+        What the run evaluates, and so what it has spent.
     budget : float
         Cost at which the run is stopped: function values plus ``grad_cost`` times gradients, in samples for a
         finite sum.
@@ -43,6 +113,7 @@ class Recorder:
     """
 
     problem: Problem
+    counted: Counted
     budget: float
     grad_cost: float = 3.0
     looks: int = 50
@@ -55,17 +126,11 @@ class Recorder:
 
     def __call__(self, intermediate_result: Any) -> None:
         """Record the current point if enough was spent since the last one; stop the run at the budget."""
-        cost = self.cost(intermediate_result)
+        cost = self.counted.cost(self.grad_cost)
         if cost >= min(self._next, self.budget):
             self.look(np.asarray(intermediate_result.x), cost)
         if cost >= self.budget:
             raise StopIteration
-
-    def cost(self, result: Any) -> float:
-        """Return what a result, final or intermediate, has spent, in function values."""
-        if isinstance(self.problem.objective, FiniteSum):
-            return float(result.nfev_samples + self.grad_cost * result.njev_samples)
-        return float(result.nfev + self.grad_cost * getattr(result, "njev", 0))
 
     def look(self, x: Array, cost: float) -> None:
         """Record the point ``x`` at ``cost``."""

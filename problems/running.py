@@ -10,7 +10,7 @@ import numpy as np
 
 import vamo_bbo as vb
 from problems.problem import Array, Problem
-from problems.record import Recorder, Sample
+from problems.record import Counted, Recorder, Sample
 from vamo_bbo.problem import FiniteSum
 
 
@@ -25,7 +25,7 @@ class Run:
     x : (d,) float64
         That point.
     nfev, njev : int
-        Values and gradients that the package counted, in samples for a finite sum.
+        Values and gradients that the objective was asked for, in samples for a finite sum.
     message : str
         Why it stopped.
     """
@@ -77,14 +77,14 @@ def run(
     Run
         The record.
     """
-    recorder = Recorder(problem, budget, grad_cost, looks)
-    is_sum = isinstance(problem.objective, FiniteSum)
+    counted = Counted(problem)
+    recorder = Recorder(problem, counted, budget, grad_cost, looks)
     bounds = None if problem.bounds is None else list(map(tuple, problem.bounds))
     result = vb.minimize(
-        problem.objective,
+        counted.objective,
         problem.x0,
         method=method,
-        jac=None if is_sum else problem.built.gradient,
+        jac=counted.gradient,
         bounds=bounds,
         callback=recorder,
         options=dict(options or {}),
@@ -93,6 +93,5 @@ def run(
         maxjev=int(budget / grad_cost) if problem.has_gradient else None,
     )
     x = np.asarray(result.x, dtype=float)
-    recorder.look(x, recorder.cost(result))
-    counted = (result.nfev_samples, result.njev_samples) if is_sum else (result.nfev, result.get("njev", 0))
-    return Run(tuple(recorder.samples), x, int(counted[0]), int(counted[1]), str(result.message))
+    recorder.look(x, counted.cost(grad_cost))
+    return Run(tuple(recorder.samples), x, counted.values, counted.gradients, str(result.message))
