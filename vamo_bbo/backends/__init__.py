@@ -28,6 +28,10 @@ class Directions(Protocol):
 
     size: int
 
+    def support(self, u: AnyDirection, lo: int, hi: int) -> list[tuple[int, int]]:
+        """Return the ranges of coordinates in lo..hi that ``u`` touches, ascending and not empty."""
+        ...
+
     def words(self, u: AnyDirection, lo: int, hi: int) -> Array:
         """Return the uint32 random words behind coordinates lo..hi (golden-tested)."""
         ...
@@ -40,9 +44,7 @@ class Directions(Protocol):
         """Write ``x + h * u`` to ``out`` in one pass; ``h`` is rounded to the dtype of ``x`` first."""
         ...
 
-    def perturb_pair(
-        self, x: Array, u: AnyDirection, h: float, lo: int, hi: int, plus: Array, minus: Array
-    ) -> None:
+    def perturb_pair(self, x: Array, u: AnyDirection, h: float, lo: int, hi: int, plus: Array, minus: Array) -> None:
         """Write ``x + h * u`` to ``plus`` and ``x - h * u`` to ``minus`` in one pass."""
         ...
 
@@ -116,12 +118,16 @@ def get(name: str = "auto") -> Backend:
     if name not in BACKENDS:
         hint = close_matches(name, BACKENDS)
         raise OptionError(f"backend={name!r}: allowed are {', '.join(BACKENDS)}{hint}")
+    if name == "cupy":
+        raise BackendUnavailable("backend='cupy' cannot be used yet")
     if name == "numpy":
         from vamo_bbo.backends.reference import ReferenceBackend
 
         return ReferenceBackend()
-    if name == "cupy":
-        raise BackendUnavailable("backend='cupy' cannot be used yet")
-    from vamo_bbo.backends.reference import ReferenceBackend
+    if name == "numba":
+        from vamo_bbo.backends.numba_cpu import NumbaBackend
 
-    return ReferenceBackend()
+        return NumbaBackend()
+    from vamo_bbo.backends.auto import AutoBackend
+
+    return AutoBackend()

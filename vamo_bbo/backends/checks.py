@@ -27,9 +27,7 @@ def check_direction(u: AnyDirection, size: int) -> None:
     if isinstance(u, StoredDirection):
         return
     if not isinstance(u, Direction):
-        raise OptionError(
-            f"direction {u!r}: expected a Direction or a StoredDirection, got {type(u).__name__}"
-        )
+        raise OptionError(f"direction {u!r}: expected a Direction or a StoredDirection, got {type(u).__name__}")
     if not (0 <= u.step < 1 << 48 and 0 <= u.index < 1 << 32 and 0 <= u.count < 1 << 32 and 0 <= u.tag < 256):
         raise OptionError(
             f"direction {u!r}: 0 <= step < 2**48, 0 <= index < 2**32, 0 <= count < 2**32 and 0 <= tag < 256"
@@ -76,9 +74,7 @@ def check_out(out: Any, lo: int, hi: int, size: int) -> None:
 def check_apart(a: Any, b: Any) -> None:
     """Check that two arrays share no memory."""
     if isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and np.may_share_memory(a, b):
-        raise OptionError(
-            "two of the arrays share memory; the result would depend on the order of its elements"
-        )
+        raise OptionError("two of the arrays share memory; the result would depend on the order of its elements")
 
 
 def check_pair(x: Any, out: Any, lo: int, hi: int, size: int) -> None:
@@ -134,9 +130,7 @@ def mask_of(arrays: Mapping[str, Array], u: Direction, size: int) -> Array:
     if mask is None:
         raise StateError(f"direction {u!r}: there is no state array {u.mask!r}; known are {sorted(arrays)}")
     if mask.dtype != np.uint8 or mask.shape != (size,) or not mask.flags.c_contiguous:
-        raise StateError(
-            f"mask {u.mask!r} is {mask.dtype} of shape {mask.shape}; expected uint8 of ({size},)"
-        )
+        raise StateError(f"mask {u.mask!r} is {mask.dtype} of shape {mask.shape}; expected uint8 of ({size},)")
     return mask
 
 

@@ -1,8 +1,8 @@
 """Layouts: which random words make which element of which direction, and the order of reductions.
 
 This module and :mod:`vamo_bbo.backends.philox` are the seed ABI (``docs/seed_abi.rst``); a change here
-changes :data:`SEED_ABI`. Definitions, for a run with key ``seed`` in dimension ``d`` and a direction of step ``s``,
-index ``i`` and tag ``t``:
+changes :data:`SEED_ABI`. Definitions, for a run with key ``seed`` in dimension ``d`` and a direction of step
+``s``, index ``i`` and tag ``t``:
 
 * A *counter* is ``(block, index, s mod 2**32, t << 24 | s >> 32)``; :func:`counter_words` gives the words
   of its stream, four a block.

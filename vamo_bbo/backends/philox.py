@@ -2,10 +2,10 @@
 
 The generator is that of J. K. Salmon, M. A. Moraes, R. O. Dror and D. E. Shaw, "Parallel random numbers:
 as easy as 1, 2, 3", SC 2011, doi:10.1145/2063384.2063405, Section 3.3 (ten rounds, four 32-bit words).
-The transform is that of G. E. P. Box and M. E. Muller, Ann. Math. Statist. 29 (1958) 610-611, evaluated with polynomials in
-float32 so that every machine that rounds as IEEE 754 says gets the same bits: each product and each sum is
-rounded on its own, and the only other operations are a conversion and a square root, both correctly
-rounded.
+The transform is that of G. E. P. Box and M. E. Muller, Ann. Math. Statist. 29 (1958) 610-611, evaluated with
+polynomials in float32 so that every machine that rounds as IEEE 754 says gets the same bits: each product
+and each sum is rounded on its own, and the only other operations are a conversion and a square root, both
+correctly rounded.
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ LOG_COEFFICIENTS = (
 )
 SIN_COEFFICIENTS = (-1.6666654611e-1, 8.3321608736e-3, -1.9515295891e-4)
 """sin(a) = a + a^3 P(a^2) on |a| <= pi/4 (Cephes sinf), lowest first."""
+TWO_PI_FRACTION = float(np.float32(np.pi * 2.0**-33))
+"""The angle of the unit of the low 30 bits of an angle word."""
 COS_COEFFICIENTS = (4.166664568298827e-2, -1.388731625493765e-3, 2.443315711809948e-5)
 """cos(a) = 1 - a^2 / 2 + a^4 P(a^2) on |a| <= pi/4 (Cephes cosf), lowest first."""
 
@@ -146,8 +148,8 @@ def normal_pair(radius: Words, angle: Words) -> tuple[Float32, Float32]:
     tail = t * square * _horner(LOG_COEFFICIENTS, t) + square
     # -2 ln v = (-2 ln 2) e - 2 t + tail; the largest term last keeps the rounding error small.
     minus_two_log = exponent * np.float32(-1.3862943611198906) + (tail - (t + t))
-    r = np.sqrt(np.maximum(minus_two_log, np.float32(0)))
-    a = (angle << np.uint32(2)).view(np.int32).astype(np.float32) * np.float32(np.pi * 2.0**-33)
+    r = np.sqrt(minus_two_log)  # never negative: the words of every v were tried
+    a = (angle << np.uint32(2)).view(np.int32).astype(np.float32) * np.float32(TWO_PI_FRACTION)
     square = a * a
     sine = a * square * _horner(SIN_COEFFICIENTS, square) + a
     cosine = square * square * _horner(COS_COEFFICIENTS, square) + (one - np.float32(0.5) * square)

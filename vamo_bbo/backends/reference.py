@@ -144,9 +144,7 @@ class ReferenceDirections:
         random = [u for u in us if isinstance(u, Direction)]
         if self.size <= CACHED_SIZE and random:
             self._keep([signs_of(u) for u in random])
-        counters = [
-            (u.tag, u.index, u.step, Tag.COORDINATE) for u in random if u.law == Law.COORDINATE and u.count
-        ]
+        counters = [(u.tag, u.index, u.step, Tag.COORDINATE) for u in random if u.law == Law.COORDINATE and u.count]
         if any(counter not in self._first for counter in counters):
             self._first = dict(zip(counters, layout.first64(self.seed, counters), strict=True))
 
@@ -169,9 +167,7 @@ class ReferenceDirections:
             i, j = a - lo, b - lo
             out[i:j] = x[i:j] + step * self.raw(u, a, b).astype(x.dtype, copy=False)
 
-    def perturb_pair(
-        self, x: Array, u: AnyDirection, h: float, lo: int, hi: int, plus: Array, minus: Array
-    ) -> None:
+    def perturb_pair(self, x: Array, u: AnyDirection, h: float, lo: int, hi: int, plus: Array, minus: Array) -> None:
         """Write ``x + h * u`` to ``plus`` and ``x - h * u`` to ``minus``; neither overlaps another array."""
         checks.check_apart(plus, minus)
         checks.check_apart(x, plus)

@@ -1,0 +1,129 @@
+"""The default backend: NumPy while the work is small, the compiled kernels from then on.
+
+Importing numba and loading kernels costs about half a second (several, when they must be compiled first), which a
+short run at a small dimension never earns back. Both backends give the same bits, so a run may change over at any
+call: it does when what the reference has done so far would have paid for loading the kernels, or at once where the
+process has loaded them already. The rule counts work, not time: it is the same in every run.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from vamo_bbo._typing import AnyDirection, Array, FloatArray
+from vamo_bbo.backends.reference import Range, ReferenceDirections
+
+__all__ = ["AutoBackend", "AutoDirections"]
+
+CALL_COST, ELEMENT_COST = 5e-5, 4e-8
+"""Seconds that the reference takes per direction and per element of a direction, roughly."""
+PATIENCE = 0.5
+"""Seconds of such work after which the kernels are loaded: about what loading them costs."""
+_OPERATIONS = (
+    "words", "support", "fill", "perturb", "perturb_pair", "perturb_rows", "accumulate", "project", "dot", "norm2",
+)  # fmt: skip
+
+
+class AutoDirections:
+    """Directions that begin on the reference and change to the compiled kernels when these pay.
+
+    Parameters
+    ----------
+    seed, size, arrays
+        As for :class:`~vamo_bbo.backends.reference.ReferenceDirections`.
+
+    Examples
+    --------
+    >>> from vamo_bbo._typing import Direction, Law
+    >>> directions = AutoDirections(7, 4, {})
+    >>> directions.norm2(Direction(Law.RADEMACHER, 0, 0, 1))
+    4.0
+    """
+
+    def __init__(self, seed: int, size: int, arrays: Mapping[str, Array]) -> None:
+        self._reference = ReferenceDirections(seed, size, arrays)
+        self.seed = seed
+        self.size = size
+        self._arrays = arrays
+        self._spent = 0.0
+        if "vamo_bbo.backends.numba_cpu" in sys.modules:
+            self._load()
+
+    def _load(self) -> None:
+        from vamo_bbo.backends.numba_cpu import NumbaBackend
+
+        compiled = NumbaBackend().bind(self.seed, self.size, self._arrays)
+        for name in _OPERATIONS:
+            setattr(self, name, getattr(compiled, name))
+
+    def _now(self, name: str, directions: int, elements: int) -> Any:
+        """Return the method that does this piece of work."""
+        self._spent += directions * (CALL_COST + elements * ELEMENT_COST)
+        if self._spent < PATIENCE:
+            return getattr(self._reference, name)
+        self._load()
+        return getattr(self, name)
+
+    def words(self, u: AnyDirection, lo: int, hi: int) -> Array:
+        """Return the random words behind coordinates lo..hi."""
+        return self._reference.words(u, lo, hi)
+
+    def support(self, u: AnyDirection, lo: int, hi: int) -> list[Range]:
+        """Return the ranges of coordinates in lo..hi that ``u`` touches, ascending and not empty."""
+        return self._reference.support(u, lo, hi)
+
+    def fill(self, u: AnyDirection, lo: int, hi: int, out: Array) -> None:
+        """Write the elements of ``u`` to ``out``, zeros outside its support."""
+        self._now("fill", 1, hi - lo)(u, lo, hi, out)
+
+    def perturb(self, x: Array, u: AnyDirection, h: float, lo: int, hi: int, out: Array) -> None:
+        """Write ``x + h * u`` to ``out``, which is ``x`` itself or does not overlap it."""
+        self._now("perturb", 1, hi - lo)(x, u, h, lo, hi, out)
+
+    def perturb_pair(self, x: Array, u: AnyDirection, h: float, lo: int, hi: int, plus: Array, minus: Array) -> None:
+        """Write ``x + h * u`` to ``plus`` and ``x - h * u`` to ``minus``; neither overlaps another array."""
+        self._now("perturb_pair", 2, hi - lo)(x, u, h, lo, hi, plus, minus)
+
+    def perturb_rows(self, x: Array, us: Sequence[AnyDirection], hs: Sequence[float], out: Array) -> None:
+        """Write ``x + hs[k] * us[k]`` to row k of ``out``, shape (len(us), d)."""
+        self._now("perturb_rows", len(us), self.size)(x, us, hs, out)
+
+    def accumulate(
+        self,
+        terms: Sequence[tuple[float, AnyDirection]],
+        dense: Sequence[tuple[float, Array]],
+        lo: int,
+        hi: int,
+        out: Array,
+    ) -> None:
+        """Add ``sum_k a_k g_k[lo:hi] + sum_j c_j u_j`` to ``out``: the sum first, from 0, in this order."""
+        self._now("accumulate", len(terms) + 1, hi - lo)(terms, dense, lo, hi, out)
+
+    def project(self, g: Array, us: Sequence[AnyDirection]) -> FloatArray:
+        """Return ``<g, u_j>`` for every direction, over its support only."""
+        result: FloatArray = self._now("project", len(us), self.size)(g, us)
+        return result
+
+    def dot(self, a: Array, b: Array) -> float:
+        """Return ``<a, b>`` of two full vectors."""
+        return float(self._now("dot", 1, self.size // 8)(a, b))
+
+    def norm2(self, u: AnyDirection) -> float:
+        """Return the squared norm of the elements of ``u``."""
+        return float(self._now("norm2", 1, self.size)(u))
+
+
+class AutoBackend:
+    """The backend ``"auto"``."""
+
+    name = "auto"
+    xp: Any = np
+    tile = 1 << 17
+
+    def bind(self, seed: int, size: int, arrays: Mapping[str, Array]) -> AutoDirections:
+        """Return the directions of ``seed`` in dimension ``size``."""
+        return AutoDirections(seed, size, arrays)

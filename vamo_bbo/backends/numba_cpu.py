@@ -1,0 +1,314 @@
+"""The compiled CPU backend: the directions of :mod:`vamo_bbo.backends.reference` at memory speed.
+
+Every method is one call of one kernel for a small vector, and a few kernel calls on the pool's threads for a large
+one. The Python in front of a call is kept short on purpose: at d = 10 it is most of the cost.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import struct
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+import numpy as np
+
+from vamo_bbo._errors import OptionError
+from vamo_bbo._typing import AnyDirection, Array, Direction, FloatArray, StoredDirection
+from vamo_bbo.backends import checks
+from vamo_bbo.backends.compiled import Kernel, compiled
+from vamo_bbo.backends.kernels import ROW32, ROW64, TILE
+from vamo_bbo.backends.pool import Pool
+from vamo_bbo.backends.reference import Range, ReferenceDirections
+
+__all__ = ["NumbaBackend", "NumbaDirections"]
+
+PIECE = 1 << 17
+"""Coordinates of a thread's piece of work: long enough to hide the hand-over, short enough to balance."""
+CROSSOVER = 1 << 18
+"""From here on more than one thread is used: below, waking a thread costs more than it saves."""
+SUM_TILES = 1 << 13
+"""Tiles whose sums are held at a time in a reduction."""
+
+_F32, _F64 = np.dtype(np.float32), np.dtype(np.float64)
+_NO_WEIGHTS, _NO_PLACES = np.empty(0), np.empty(0, dtype=np.int64)
+
+
+class NumbaDirections:
+    """The directions of one seed and dimension, computed by compiled kernels.
+
+    Parameters
+    ----------
+    seed : int
+        Key, 64 bits.
+    size : int
+        Dimension d.
+    arrays : mapping of str to ndarray
+        Named state arrays that stored directions and masks refer to.
+    threads : int, default 1
+        Threads for vectors of at least ``CROSSOVER`` coordinates. The results do not depend on it.
+
+    Examples
+    --------
+    >>> from vamo_bbo._typing import Law
+    >>> directions = NumbaDirections(7, 4, {})
+    >>> out = np.empty(4)
+    >>> directions.perturb(np.zeros(4), Direction(Law.RADEMACHER, 0, 0, 1), 0.5, 0, 4, out)
+    >>> bool(np.all(np.abs(out) == 0.5))
+    True
+    """
+
+    def __init__(self, seed: int, size: int, arrays: Mapping[str, Array], threads: int = 1) -> None:
+        self._reference = ReferenceDirections(seed, size, arrays)
+        self.seed = seed
+        self.size = size
+        self.threads = threads
+        self._arrays = arrays
+        self._key = seed - (1 << 64) if seed >> 63 else seed
+        self._norms: dict[Direction, float] = {}
+        self._pool = Pool(threads)
+        self._perturb: dict[Any, Kernel] = {}
+
+    def support(self, u: AnyDirection, lo: int, hi: int) -> list[Range]:
+        """Return the ranges of coordinates in lo..hi that ``u`` touches, ascending and not empty."""
+        return self._reference.support(u, lo, hi)
+
+    def words(self, u: AnyDirection, lo: int, hi: int) -> Array:
+        """Return the random words behind coordinates lo..hi, as the reference defines them."""
+        return self._reference.words(u, lo, hi)
+
+    def _kernel(self, name: str, dtype: Any) -> Kernel:
+        if dtype not in (_F32, _F64):
+            raise OptionError(f"an array has dtype {dtype}; allowed are float32 and float64")
+        return compiled(name, dtype.name)
+
+    def _table(self, us: Sequence[AnyDirection]) -> Array:
+        """Return the rows (law, step, index, count, tag, address of the mask or row) of the directions."""
+        flat: list[int] = []
+        for u in us:
+            if u.__class__ is Direction and u[5] is None:
+                flat += u[:5]
+                flat.append(0)
+            elif isinstance(u, StoredDirection):
+                row = checks.stored_row(self._arrays, u, self.size)
+                flat += (ROW32 if row.dtype == _F32 else ROW64, 0, 0, 0, 0, row.ctypes.data)
+            else:
+                checks.check_direction(u, self.size)
+                flat += u[:5]
+                flat.append(checks.mask_of(self._arrays, u, self.size).ctypes.data)
+        try:
+            packed = struct.pack(f"{len(flat)}q", *flat)
+        except struct.error:
+            for u in us:
+                checks.check_direction(u, self.size)
+            raise
+        return np.frombuffer(packed, dtype=np.int64).reshape(-1, 6)
+
+    # ---- one direction ----
+
+    def fill(self, u: AnyDirection, lo: int, hi: int, out: Array) -> None:
+        """Write the elements of ``u`` to ``out``, zeros outside its support."""
+        checks.check_out(out, lo, hi, self.size)
+        if self._kernel("fill", out.dtype)(out, lo, hi, self.size, self._table([u]), self._key):
+            self._refuse([u])
+
+    def perturb(self, x: Array, u: AnyDirection, h: float, lo: int, hi: int, out: Array) -> None:
+        """Write ``x + h * u`` to ``out``, which is ``x`` itself or does not overlap it."""
+        if u.__class__ is Direction and u[5] is None and hi - lo < CROSSOVER:
+            law, step, index, count, tag, _ = u
+            try:
+                kernel = self._perturb[out.dtype]
+                if kernel(x, out, h, lo, hi, self.size, law + 0, step, index, count, tag + 0, self._key):
+                    self._refuse_pair(x, u, lo, hi, out)
+                return
+            except (KeyError, TypeError, AttributeError, OverflowError):
+                pass
+        self._perturb_slowly(x, u, h, lo, hi, out)
+
+    def _perturb_slowly(self, x: Array, u: AnyDirection, h: float, lo: int, hi: int, out: Array) -> None:
+        """Check, compile, use threads: everything the short path leaves out."""
+        checks.check_pair(x, out, lo, hi, self.size)
+        checks.check_direction(u, self.size)
+        if isinstance(u, StoredDirection) or u.mask is not None:
+            return self._perturb_through(x, u, h, lo, hi, out)
+        kernel = self._perturb[out.dtype] = self._kernel("perturb", out.dtype)
+        h, rest = float(h), (self.size, u.law + 0, u.step, u.index, u.count, u.tag + 0, self._key)
+
+        def work(a: int, b: int) -> None:
+            i, j = a - lo, b - lo
+            if kernel(x[i:j], out[i:j], h, a, b, *rest):
+                self._refuse_pair(x, u, lo, hi, out)
+
+        self._run(lo, hi, work)
+        return None
+
+    def _perturb_through(self, x: Array, u: AnyDirection, h: float, lo: int, hi: int, out: Array) -> None:
+        """Perturb along a masked or stored direction."""
+        kernel, table = self._kernel("perturb_through", out.dtype), self._table([u])
+        h = float(h)
+
+        def work(a: int, b: int) -> None:
+            i, j = a - lo, b - lo
+            if kernel(x[i:j], out[i:j], h, a, b, self.size, table, self._key):
+                self._refuse([u])
+
+        self._run(lo, hi, work)
+
+    def _refuse_pair(self, x: Array, u: AnyDirection, lo: int, hi: int, out: Array) -> NoReturn:
+        checks.check_pair(x, out, lo, hi, self.size)
+        checks.check_direction(u, self.size)
+        raise AssertionError("a kernel refused arguments that are allowed")
+
+    def perturb_pair(self, x: Array, u: AnyDirection, h: float, lo: int, hi: int, plus: Array, minus: Array) -> None:
+        """Write ``x + h * u`` to ``plus`` and ``x - h * u`` to ``minus``; neither overlaps another array."""
+        for a, b in ((x, plus), (x, minus), (plus, minus)):
+            checks.check_pair(a, b, lo, hi, self.size)
+            checks.check_apart(a, b)
+        if isinstance(u, StoredDirection) or u.mask is not None:
+            self.perturb(x, u, h, lo, hi, plus)
+            return self.perturb(x, u, -h, lo, hi, minus)
+        checks.check_direction(u, self.size)
+        kernel = self._kernel("perturb_pair", x.dtype)
+        h, rest = float(h), (self.size, u.law + 0, u.step, u.index, u.count, u.tag + 0, self._key)
+
+        def work(a: int, b: int) -> None:
+            i, j = a - lo, b - lo
+            status = kernel(x[i:j], plus[i:j], minus[i:j], h, a, b, *rest)
+            assert status == 0, "a kernel refused arguments that are allowed"
+
+        self._run(lo, hi, work)
+        return None
+
+    def _run(self, lo: int, hi: int, work: Any) -> None:
+        if self.threads > 1 and hi - lo >= CROSSOVER:
+            self._pool.over(lo, hi, PIECE, work)
+        else:
+            work(lo, hi)
+
+    def norm2(self, u: AnyDirection) -> float:
+        """Return the squared norm of the elements of ``u``; remembered for random directions without a mask."""
+        remembered = self._norms.get(u) if isinstance(u, Direction) else None
+        if remembered is not None:
+            return remembered
+        checks.check_direction(u, self.size)
+        value = float(self._sums(np.empty(0), [u], own=True)[0])
+        if isinstance(u, Direction) and u.mask is None:
+            if len(self._norms) >= checks.CACHED_NORMS:
+                self._norms.clear()
+            self._norms[u] = value
+        return value
+
+    # ---- many directions ----
+
+    def perturb_rows(self, x: Array, us: Sequence[AnyDirection], hs: Sequence[float], out: Array) -> None:
+        """Write ``x + hs[k] * us[k]`` to row k of ``out``, shape (len(us), d)."""
+        checks.check_rows(x, us, hs, out, self.size)
+        table = self._table(us)
+        if table[:, 5].any() or self.size >= CROSSOVER:
+            for row, u, h in zip(out, us, hs, strict=True):
+                self.perturb(x, u, h, 0, self.size, row)
+            return
+        kernel = self._kernel("perturb_rows", x.dtype)
+        if kernel(x, out, np.array(hs, dtype=np.float64), self.size, table, self._key):
+            self._refuse(us)
+
+    def _refuse(self, us: Sequence[AnyDirection]) -> NoReturn:
+        for u in us:
+            checks.check_direction(u, self.size)
+        raise AssertionError("a kernel refused arguments that are allowed")
+
+    def accumulate(
+        self,
+        terms: Sequence[tuple[float, AnyDirection]],
+        dense: Sequence[tuple[float, Array]],
+        lo: int,
+        hi: int,
+        out: Array,
+    ) -> None:
+        """Add ``sum_k a_k g_k[lo:hi] + sum_j c_j u_j`` to ``out``: the sum first, from 0, in this order."""
+        checks.check_accumulate(dense, lo, hi, out, self.size)
+        us = [u for _, u in terms]
+        table, coefs = self._table(us), np.array([c for c, _ in terms], dtype=np.float64)
+        weights, places = _NO_WEIGHTS, _NO_PLACES
+        if dense:
+            weights = np.array([a for a, _ in dense], dtype=np.float64)
+            places = np.array([g.ctypes.data for _, g in dense], dtype=np.int64)
+        kernel = self._kernel("accumulate", out.dtype)
+
+        def work(a: int, b: int) -> None:
+            part = out[a - lo : b - lo]
+            if kernel(part, a, b, self.size, self._key, coefs, table, weights, places):
+                self._refuse(us)
+
+        self._run(lo, hi, work)
+
+    def project(self, g: Array, us: Sequence[AnyDirection]) -> FloatArray:
+        """Return ``<g, u_j>`` for every direction, over its support only."""
+        checks.check_vector("g", g, self.size)
+        return self._sums(g, us, own=False)
+
+    def _sums(self, g: Array, us: Sequence[AnyDirection], *, own: bool) -> FloatArray:
+        table, totals = self._table(us), np.zeros(len(us))
+        kernel, add = self._kernel("project_tiles", g.dtype), self._kernel("sum_tiles", g.dtype)
+
+        def work(first: int, last: int, sums: Array) -> None:
+            if kernel(g, self.size, self._key, table, own, first, sums[:last]):
+                self._refuse(us)
+
+        self._in_order(work, (len(us),), lambda sums: add(sums, totals))
+        return totals
+
+    def dot(self, a: Array, b: Array) -> float:
+        """Return ``<a, b>`` of two full vectors."""
+        checks.check_vector("a", a, self.size)
+        checks.check_vector("b", b, self.size)
+        if a.dtype != b.dtype:
+            raise OptionError(f"a has dtype {a.dtype} and b {b.dtype}; they must agree")
+        kernel, add, totals = self._kernel("dot_tiles", a.dtype), compiled("sum_tiles", "float64"), np.zeros(1)
+
+        def work(first: int, last: int, sums: Array) -> None:
+            kernel(a, b, first, sums[:last])
+
+        self._in_order(work, (), lambda sums: add(sums.reshape(-1, 1), totals))
+        return float(totals[0])
+
+    def _in_order(self, work: Any, shape: tuple[int, ...], add: Any) -> None:
+        """Let ``work`` write tile sums, on threads where it pays, and ``add`` them tile after tile."""
+        tiles = -(-self.size // TILE)
+        for first in range(0, tiles, SUM_TILES):
+            count = min(SUM_TILES, tiles - first)
+            sums = np.empty((count, *shape))
+            part = functools.partial(_tile_sums, work, first, sums)
+            if self.threads > 1 and self.size >= CROSSOVER:
+                self._pool.over(0, count, PIECE // TILE, part)
+            else:
+                part(0, count)
+            add(sums)
+
+
+def _tile_sums(work: Any, first: int, sums: Array, a: int, b: int) -> None:
+    work(first + a, b - a, sums[a:b])
+
+
+class NumbaBackend:
+    """The backend ``"numba"``.
+
+    Parameters
+    ----------
+    threads : int or None
+        Threads of large operations; None takes as many as the process may run on, at most 16.
+    """
+
+    name = "numba"
+    xp: Any = np
+    tile = 1 << 17
+
+    def __init__(self, threads: int | None = None) -> None:
+        if threads is not None and threads < 1:
+            raise OptionError(f"threads={threads!r}: at least 1, or None for one per core")
+        self.threads = threads if threads is not None else min(16, len(os.sched_getaffinity(0)))
+
+    def bind(self, seed: int, size: int, arrays: Mapping[str, Array]) -> NumbaDirections:
+        """Return the directions of ``seed`` in dimension ``size``."""
+        return NumbaDirections(seed, size, arrays, self.threads)
