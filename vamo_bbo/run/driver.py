@@ -130,7 +130,7 @@ def drive(
     run : Run
         Solver, state, ledger (with the limits) and best point so far.
     executor : Executor
-        Evaluates the probes.
+        Evaluates the probes; it is left open, with what is under way abandoned.
     budget : Budget
         Limits other than those of the ledger.
     policy : FailurePolicy, optional
@@ -156,7 +156,6 @@ def drive(
         run.end(Code.INTERRUPTED)
     finally:
         run.ledger.release(loop.in_flight.values())
-        executor.close()
     run.flat = loop.compared and not loop.differs
     return run
 

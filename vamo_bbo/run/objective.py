@@ -189,6 +189,21 @@ class Objective:
             answer = self.failure(probe, exception)
         return answer._replace(elapsed=perf_counter() - began, worker=worker)
 
+    def first(self, probe: Probe, z: Array, seed: int) -> tuple[Answer, dict[str, Any]]:
+        """Evaluate x0 and return its answer with what it shows, for :meth:`declare`.
+
+        NaN coordinates of the gradient are declared unknown; a finite sum that returned a float has batch means only.
+        """
+        self.learn_mask = True
+        try:
+            answer = self.evaluate(probe, z, seed)
+        finally:
+            self.learn_mask = False
+        facts: dict[str, Any] = {"gradient": self.info.gradient, "unknown": self.info.unknown}
+        if self.sum is not None:
+            facts["per_sample"] = not self.mean_only
+        return answer, facts
+
     def evaluate_rows(self, probes: Sequence[Probe], z: Array, worker: str = "") -> list[Answer]:
         """Return the answers to value probes at the rows of ``z``, shape (k, d), by one vectorized call.
 

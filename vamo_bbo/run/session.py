@@ -49,32 +49,27 @@ def run_solver(
     ledger = Ledger(objective.info, *limits, free_values=free_values)
     executor = resolve(workers, objective, f_target=budget.f_target, eval_timeout=eval_timeout)
     try:
-        first = start(objective, problem.z0, seed, ledger)
+        first = start(objective, problem.z0, seed, ledger, executor)
         if problem_sum is not None and problem_sum.check_grad and problem_sum.has_gradient:
-            check_gradient(objective, problem.z0, seed, ledger)
+            check_gradient(objective, problem.z0, seed, ledger, executor)
         kept = reserve(ledger, objective.info.noisy)
         grad_cost = problem_sum.grad_cost if problem_sum is not None else 3.0
         state = solver.init(
-            problem.z0,
-            seed=seed,
-            backend=backend,
-            info=objective.info,
-            horizon=_horizon(ledger, kept, grad_cost),
+            problem.z0, seed=seed, backend=backend, info=objective.info, horizon=_horizon(ledger, kept, grad_cost)
         )
-    except BaseException:
+        best = Best(objective.info.n_samples)
+        known: list[Answer] = []
+        if objective.info.n_samples is None:
+            best.start(first.value, problem.z0)
+            if not objective.info.noisy:
+                known.append(first)
+        run = Run(objective, solver, state, ledger, best, value=first.value)
+        ledger.maxfev -= kept
+        drive(run, executor, budget, policy=policy, on_step=callback_step(callback), known=known)
+        ledger.maxfev += kept
+        return result_of(run, settle(run, executor))
+    finally:
         executor.close()
-        raise
-    best = Best(objective.info.n_samples)
-    known: list[Answer] = []
-    if objective.info.n_samples is None:
-        best.start(first.value, problem.z0)
-        if not objective.info.noisy:
-            known.append(first)
-    run = Run(objective, solver, state, ledger, best, value=first.value)
-    ledger.maxfev -= kept
-    drive(run, executor, budget, policy=policy, on_step=callback_step(callback), known=known)
-    ledger.maxfev += kept
-    return result_of(run, settle(run))
 
 
 def _horizon(ledger: Ledger, kept: float, grad_cost: float) -> float | None:

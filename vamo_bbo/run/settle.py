@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from vamo_bbo._typing import Array
-from vamo_bbo.core.types import Answer, Batch, Probe
+from vamo_bbo.core.types import Answer, Batch, Probe, Want
 from vamo_bbo.run.driver import Run
+from vamo_bbo.run.executors import Executor
+from vamo_bbo.run.executors.serial import SerialExecutor
 from vamo_bbo.run.ledger import Ledger
 from vamo_bbo.run.start import START
 from vamo_bbo.run.stop import Code
@@ -55,7 +58,7 @@ def reserve(ledger: Ledger, noisy: bool) -> float:
     return float(min(wanted, ledger.maxfev // SHARE if math.isfinite(ledger.maxfev) else wanted))
 
 
-def settle(run: Run) -> Settled:
+def settle(run: Run, executor: Executor | None = None) -> Settled:
     """Return the answer of ``run``.
 
     Deterministic plain objective: the best evaluated point. Noisy: the solver's recommendation, evaluated up
@@ -74,7 +77,8 @@ def settle(run: Run) -> Settled:
         return Settled(best.z, best.value, math.nan, "best evaluated point: the iterate is not finite")
     if run.code is Code.INTERRUPTED or run.ledger.left < 1:
         return Settled(z, run.value, math.nan, "latest value measured during the run")
-    settled = _replicates(run, z) if info.n_samples is None else _samples(run, z, info.n_samples)
+    evaluator = _Evaluator(run, executor or SerialExecutor(run.objective))
+    settled = _replicates(evaluator, z) if info.n_samples is None else _samples(evaluator, z, info.n_samples)
     if info.n_samples is not None and not info.noisy and best.z is not None:
         exact = settled.fun_std == 0
         if best.value < settled.fun if exact else math.isnan(settled.fun):
@@ -82,42 +86,51 @@ def settle(run: Run) -> Settled:
     return settled
 
 
-def _evaluate(run: Run, z: Array, index: int, batch: Batch | None, want: str = "value") -> Answer:
-    probe = Probe((-2, 0, 0, index), START, None, 0.0, batch, want)  # type: ignore[arg-type]
-    if run.ledger.afford([probe]) is not None:
-        return Answer(probe.id, error="no budget left")
-    answer = run.objective.evaluate(probe, np.array(z), run.state.seed)
-    run.ledger.count(probe)
-    return answer
+class _Evaluator(NamedTuple):
+    run: Run
+    executor: Executor
+
+    def __call__(self, z: Array, batches: Sequence[Batch | None], want: Want) -> list[Answer]:
+        """Return the successful answers at ``z``, on each of ``batches``, as far as the budget goes."""
+        ledger = self.run.ledger
+        tasks = []
+        for i, batch in enumerate(batches):
+            probe = Probe((-2, 0, 0, i), START, None, 0.0, batch, want)
+            if ledger.afford([probe]) is None:
+                tasks.append((probe, np.array(z)))
+        answers = self.executor.evaluate(tasks, self.run.state.seed)
+        for probe, _ in tasks:
+            ledger.count(probe)
+        return [a for a in answers if a.error is None]
 
 
-def _replicates(run: Run, z: Array) -> Settled:
-    count = int(min(REPLICATES, run.ledger.left))
-    values = [a.value for a in (_evaluate(run, z, i, None) for i in range(count)) if a.error is None]
+def _unknown(run: Run, z: Array) -> Settled:
+    return Settled(z, run.value, math.nan, "latest value measured during the run")
+
+
+def _replicates(evaluate: _Evaluator, z: Array) -> Settled:
+    count = int(min(REPLICATES, evaluate.run.ledger.left))
+    values = [a.value for a in evaluate(z, [None] * count, "value")]
     if not values:
-        return Settled(z, run.value, math.nan, "latest value measured during the run")
+        return _unknown(evaluate.run, z)
     error = float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.nan
     return Settled(z, float(np.mean(values)), error, f"mean of {len(values)} evaluations of the answer")
 
 
-def _samples(run: Run, z: Array, n: int) -> Settled:
-    count = int(min(n, run.ledger.left))
-    chunk = min(count, run.objective.info.chunk_size)
-    values: list[Array] = []
-    means: list[tuple[float, int]] = []
+def _samples(evaluate: _Evaluator, z: Array, n: int) -> Settled:
+    count = int(min(n, evaluate.run.ledger.left))
+    chunk = min(count, evaluate.run.objective.info.chunk_size)
+    batches = []
     for lo in range(0, count, chunk):
         hi = min(lo + chunk, count)
-        batch = Batch("range", lo, hi, hi - lo) if count == n else Batch("iid", -1 % 2**32, lo, hi - lo)
-        answer = _evaluate(run, z, lo, batch, "values")
-        if answer.error is None:
-            means.append((answer.value, answer.n_samples))
-            if answer.values is not None:
-                values.append(answer.values)
-    if not means:
-        return Settled(z, run.value, math.nan, "latest value measured during the run")
-    fun = math.fsum(m * w for m, w in means) / sum(w for _, w in means)
-    if count == n:
+        batches.append(Batch("range", lo, hi, hi - lo) if count == n else Batch("iid", 2**32 - 1, lo, hi - lo))
+    answers = evaluate(z, batches, "values")
+    if not answers:
+        return _unknown(evaluate.run, z)
+    fun = math.fsum(a.value * a.n_samples for a in answers) / sum(a.n_samples for a in answers)
+    if count == n and len(answers) == len(batches):
         return Settled(z, fun, 0.0, "mean over all samples")
+    values = [a.values for a in answers if a.values is not None]
     error = math.nan
     if values and count > 1:
         error = float(np.nanstd(np.concatenate(values), ddof=1)) / math.sqrt(count)

@@ -9,6 +9,8 @@ import numpy as np
 from vamo_bbo._errors import EvaluationError
 from vamo_bbo._typing import Array
 from vamo_bbo.core.types import AnchorRef, Answer, Batch, Probe
+from vamo_bbo.run.executors import Executor
+from vamo_bbo.run.executors.serial import SerialExecutor
 from vamo_bbo.run.ledger import Ledger
 from vamo_bbo.run.objective import Objective
 
@@ -26,7 +28,15 @@ DIRECTIONS = 3
 """Directions of the gradient check."""
 
 
-def start(objective: Objective, z0: Array, seed: int, ledger: Ledger, *, gradient: bool = True) -> Answer:
+def start(
+    objective: Objective,
+    z0: Array,
+    seed: int,
+    ledger: Ledger,
+    executor: Executor | None = None,
+    *,
+    gradient: bool = True,
+) -> Answer:
     """Evaluate x0 and complete ``objective.info``: partial gradient, batch means or per-sample losses.
 
     Of a finite sum, the first 32 samples are evaluated. NaN coordinates of the gradient are declared unknown.
@@ -41,6 +51,8 @@ def start(objective: Objective, z0: Array, seed: int, ledger: Ledger, *, gradien
         Key of the run.
     ledger : Ledger
         Counts what is evaluated.
+    executor : Executor, optional
+        Who evaluates; default: this process.
     gradient : bool, default True
         Ask for the gradient too, where there is one.
 
@@ -64,25 +76,25 @@ def start(objective: Objective, z0: Array, seed: int, ledger: Ledger, *, gradien
         probe = Probe((-1, 0, attempt, 0), START, None, 0.0, batch, "both" if wants_gradient else "value")
         if ledger.afford([probe]) is not None and attempt:
             break
-        objective.learn_mask = wants_gradient
-        try:
-            answer = objective.evaluate(probe, z0.copy(), seed)
-        finally:
-            objective.learn_mask = False
+        answer, facts = (executor or objective).first(probe, z0.copy(), seed)
         ledger.count(probe)
         if answer.error is None:
+            objective.declare(**facts)
             break
     if answer.error is not None:
-        raise EvaluationError(
+        error = EvaluationError(
             f"The objective failed at x0 in {answer.id[2] + 1} tries: {answer.error}. "
             "Check the objective and the starting point."
-        ) from objective.exception
-    if n is not None:
-        objective.declare(per_sample=objective.mean_only is False)
+        )
+        if objective.exception is None and answer.log:
+            error.add_note(answer.log)  # it failed in another process
+        raise error from objective.exception
     return answer
 
 
-def check_gradient(objective: Objective, z0: Array, seed: int, ledger: Ledger) -> float | None:
+def check_gradient(
+    objective: Objective, z0: Array, seed: int, ledger: Ledger, executor: Executor | None = None
+) -> float | None:
     """Compare a finite sum's gradient at x0 with differences of its losses; warn if they disagree.
 
     Central differences along three random sign vectors on the first 16 samples, within the bounds. The evaluations
@@ -103,12 +115,11 @@ def check_gradient(objective: Objective, z0: Array, seed: int, ledger: Ledger) -
     legs = [Probe((-1, 1, 0, 1 + j), START, None, 0.0, batch) for j in range(2 * DIRECTIONS)]
     if ledger.afford([asked, *legs]) is not None:
         return None
-    answers = [objective.evaluate(asked, z0.copy(), seed)]
-    ledger.count(asked)
     points = _legs(objective, z0, seed)
-    for leg, point in zip(legs, points, strict=True):
-        answers.append(objective.evaluate(leg, point.copy(), seed))
-        ledger.count(leg)
+    tasks = [(asked, z0), *zip(legs, points, strict=True)]
+    answers = (executor or SerialExecutor(objective)).evaluate(tasks, seed)
+    for probe, _ in tasks:
+        ledger.count(probe)
     grad = answers[0].grad
     if grad is None or any(a.error is not None for a in answers):
         return None

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from vamo_bbo._errors import OptionError
+from vamo_bbo._typing import Array
 from vamo_bbo.core.solver import State
 from vamo_bbo.core.types import Answer, Probe
 from vamo_bbo.run.objective import Objective
 
-__all__ = ["Executor", "resolve"]
+__all__ = ["Executor", "InProcess", "resolve"]
 
 
 class Executor(Protocol):
@@ -33,9 +34,31 @@ class Executor(Protocol):
         """
         ...
 
+    def first(self, probe: Probe, z: Array, seed: int) -> tuple[Answer, Mapping[str, Any]]:
+        """Evaluate x0, before anything else; see :meth:`vamo_bbo.run.objective.Objective.first`."""
+        ...
+
+    def evaluate(self, tasks: Sequence[tuple[Probe, Array]], seed: int) -> list[Answer]:
+        """Evaluate probes at given points, outside the loop, and return the answers in the order of the tasks."""
+        ...
+
     def close(self) -> None:
         """Abandon what is under way and free what the executor created itself."""
         ...
+
+
+class InProcess:
+    """The evaluations outside the loop, made in this process."""
+
+    objective: Objective
+
+    def first(self, probe: Probe, z: Array, seed: int) -> tuple[Answer, Mapping[str, Any]]:
+        """Evaluate x0 here."""
+        return self.objective.first(probe, z, seed)
+
+    def evaluate(self, tasks: Sequence[tuple[Probe, Array]], seed: int) -> list[Answer]:
+        """Evaluate here, one after the other."""
+        return [self.objective.evaluate(probe, z.copy(), seed) for probe, z in tasks]
 
 
 def resolve(

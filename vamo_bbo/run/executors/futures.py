@@ -14,6 +14,7 @@ from vamo_bbo._typing import Array
 from vamo_bbo.core.points import materialize
 from vamo_bbo.core.solver import State
 from vamo_bbo.core.types import Answer, Probe
+from vamo_bbo.run.executors import InProcess
 from vamo_bbo.run.objective import Objective
 from vamo_bbo.run.pickling import dumps, loads
 
@@ -37,7 +38,7 @@ def remote_evaluate(digest: str, blob: bytes | None, probe: Probe, z: Array, see
     return objective.evaluate(probe, z, seed, f"pid {os.getpid()}")
 
 
-class FuturesExecutor:
+class FuturesExecutor(InProcess):
     """Evaluate on a user's executor; only ``submit`` and its futures are used, and nothing is polled.
 
     Parameters
@@ -51,13 +52,16 @@ class FuturesExecutor:
     def __init__(self, objective: Objective, pool: Any) -> None:
         self.objective, self.pool = objective, pool
         self.local = isinstance(pool, cf.ThreadPoolExecutor)
-        self.blob = b"" if self.local else dumps(objective)
-        self.digest = hashlib.sha256(self.blob).hexdigest()
+        self.blob: bytes | None = None
+        self.digest = ""
         self.tasks: dict[Any, tuple[Probe, Array | None, int]] = {}
 
     def submit(self, state: State, probes: Sequence[Probe]) -> None:
         """Materialize ``probes`` and hand them to the pool."""
         x = state.arrays["x"]
+        if self.blob is None and not self.local:  # only now: the evaluation of x0 completes the objective
+            self.blob = dumps(self.objective)
+            self.digest = hashlib.sha256(self.blob).hexdigest()
         for probe in probes:
             z = materialize(state, probe, np.empty_like(x))
             slim = probe._replace(point=None)

@@ -11,6 +11,7 @@ from vamo_bbo._typing import Array
 from vamo_bbo.core.points import materialize
 from vamo_bbo.core.solver import State
 from vamo_bbo.core.types import Answer, Probe
+from vamo_bbo.run.executors import InProcess
 from vamo_bbo.run.objective import Objective
 
 __all__ = ["MapExecutor"]
@@ -29,7 +30,7 @@ class _Evaluate:
         return self.objective.evaluate(probe, z, seed)
 
 
-class MapExecutor:
+class MapExecutor(InProcess):
     """Evaluate what is queued by one call of a map-like callable, such as ``multiprocessing.Pool(4).map``.
 
     Parameters
@@ -41,7 +42,7 @@ class MapExecutor:
     """
 
     def __init__(self, objective: Objective, mapper: Callable[..., Any]) -> None:
-        self.mapper = mapper
+        self.objective, self.mapper = objective, mapper
         self.function = _Evaluate(objective)
         self.tasks: list[Task] = []
 

@@ -1,22 +1,280 @@
-"""Own worker processes."""
+"""Own worker processes: an evaluation can be killed, a dead worker is replaced, and nothing is polled."""
 
 from __future__ import annotations
 
-import concurrent.futures as cf
+import os
+import pickle
+import sys
+from collections import deque
+from collections.abc import Mapping, Sequence
+from multiprocessing.connection import wait
+from time import monotonic
+from typing import Any
 
-from vamo_bbo.run.executors.futures import FuturesExecutor
+import numpy as np
+
+from vamo_bbo._errors import EvaluationError, OptionError
+from vamo_bbo._typing import Array
+from vamo_bbo.core.points import materialize
+from vamo_bbo.core.solver import State
+from vamo_bbo.core.types import Answer, Probe
+from vamo_bbo.run.executors.process import Worker
+from vamo_bbo.run.executors.shared import SHARED, SharedArrays
+from vamo_bbo.run.executors.tasks import Declare, Message, Point
 from vamo_bbo.run.objective import Objective
+from vamo_bbo.run.pickling import dumps
 
 __all__ = ["ProcessExecutor"]
 
+START_TIMEOUT = 120.0
+"""Seconds a worker has for importing the objective."""
+MOST_BAD_STARTS = 3
+"""Workers in a row that die before they are ready, after which the run ends."""
 
-class ProcessExecutor(FuturesExecutor):
-    """Evaluate in ``count`` worker processes that this run starts and ends."""
+_Job = tuple[Probe, Message]
 
-    def __init__(self, objective: Objective, count: int, *, eval_timeout: float | None = None) -> None:
-        super().__init__(objective, cf.ProcessPoolExecutor(count))
+
+class ProcessExecutor:
+    """Evaluate in ``count`` worker processes.
+
+    Every worker is a fresh interpreter that gets the objective once. Below d = 100,000 it gets points; above, probes as
+    handles, with x in a file that all workers map, written once per version.
+
+    Parameters
+    ----------
+    objective : Objective
+        What is evaluated; it must be picklable (with cloudpickle: also lambdas and closures).
+    count : int
+        Number of workers.
+    eval_timeout : float, optional
+        Seconds after which an evaluation is killed; it then counts as failed.
+    memory_limit : int, optional
+        Bytes that a worker may allocate beyond what it has when it starts (Linux).
+    threads : int or None, default 1
+        Threads of BLAS, OpenMP and numba in each worker; None leaves the environment as it is.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        count: int,
+        *,
+        eval_timeout: float | None = None,
+        memory_limit: int | None = None,
+        threads: int | None = 1,
+    ) -> None:
+        self.objective, self.count, self.eval_timeout = objective, count, eval_timeout
+        self.memory_limit, self.threads = memory_limit, threads
+        self.workers: list[Worker] = []
+        self.queue: deque[_Job] = deque()
+        self.shared = SharedArrays()
+        self.bad_starts = 0
+        self.setup: bytes | None = None
+
+    def submit(self, state: State, probes: Sequence[Probe]) -> None:
+        """Materialize ``probes``, or make handles of them, and send as many as there are idle workers."""
+        x = state.arrays["x"]
+        for probe in probes:
+            if x.size >= SHARED and probe.point is None and state.info.lower is None:
+                self.queue.append((probe, self.shared.handle(state, probe)))
+            else:
+                z = materialize(state, probe, np.empty_like(x))
+                self.queue.append((probe, Point(probe._replace(point=None), z, state.seed)))
+        self._dispatch()
+
+    def collect(self, timeout: float | None = None) -> list[Answer]:
+        """Wait for the first answer, time-out or death, and return what there is by then."""
+        deadline = None if timeout is None else monotonic() + timeout
+        answers: list[Answer] = []
+        while not answers and (self.queue or any(w.job for w in self.workers)):
+            self._dispatch()
+            remaining = self._patience(deadline)
+            ready = set(wait([f for w in self.workers for f in (w.connection, w.pidfd) if f is not None], remaining))
+            for worker in [w for w in self.workers if not ready.isdisjoint((w.connection, w.pidfd))]:
+                answers += self._hear(worker)
+            answers += self._expire()
+            if deadline is not None and monotonic() >= deadline:
+                break
+        self._dispatch()
+        return answers
+
+    def first(self, probe: Probe, z: Array, seed: int) -> tuple[Answer, Mapping[str, Any]]:
+        """Evaluate x0 in a worker: it may crash or hang like any other point."""
+        self.queue.append((probe, Point(probe, z, seed, first=True)))
+        reply: Any = self._finish([probe])[0]
+        if isinstance(reply, Answer):  # it failed without a word
+            return reply, {}
+        answer, facts = reply
+        self.setup = None  # workers that start from now on get the completed objective
+        self.objective.declare(**facts)
+        for worker in self.workers:
+            if worker.ready and worker.job is None:
+                worker.send((None, Declare(facts)), Declare(facts))
+        return answer, facts
+
+    def evaluate(self, tasks: Sequence[tuple[Probe, Array]], seed: int) -> list[Answer]:
+        """Evaluate at given points in the workers."""
+        self.queue.clear()  # abandoned by the loop
+        for worker in list(self.workers):
+            if worker.job is not None and worker.job[0] is not None:
+                self._remove(worker, grace=0.0)
+        for probe, z in tasks:
+            self.queue.append((probe, Point(probe, z, seed)))
+        return self._finish([probe for probe, _ in tasks])
+
+    def _finish(self, probes: Sequence[Probe]) -> list[Answer]:
+        got: dict[Any, Answer] = {}
+        while len(got) < len(probes):
+            for reply in self.collect():
+                answer = reply if isinstance(reply, Answer) else reply[0]
+                got[answer.id] = reply
+        return [got[probe.id] for probe in probes]
+
+    def _dispatch(self) -> None:
+        """Give queued jobs to idle workers; start workers while there are fewer than jobs and than ``count``."""
+        while self.queue:
+            idle = next((w for w in self.workers if w.ready and w.job is None), None)
+            if idle is None:
+                break
+            job = self.queue.popleft()
+            try:
+                idle.send(job, job[1])
+            except OSError:  # died while idle
+                self.queue.appendleft(job)
+                self._remove(idle, grace=0.0)
+        starting = sum(not w.ready for w in self.workers)
+        while len(self.workers) < self.count and starting < len(self.queue):
+            self.workers.append(Worker(self._setup(), self.threads))
+            starting += 1
+
+    def _setup(self) -> bytes:
+        """Return the first message of a worker: where it runs, its limits, and the objective."""
+        if self.setup is None:
+            blob = dumps(self.objective)
+            try:
+                import cloudpickle  # noqa: F401
+
+                main = None
+            except ImportError:
+                from multiprocessing import spawn
+
+                main = spawn.get_preparation_data("vamo_bbo worker")
+            self.setup = pickle.dumps(
+                {
+                    "path": [p or os.getcwd() for p in sys.path],
+                    "argv": sys.argv,
+                    "directory": os.getcwd(),
+                    "parent": os.getpid(),
+                    "memory_limit": self.memory_limit,
+                    "main": main,
+                    "objective": blob,
+                }
+            )
+        return self.setup
+
+    def _patience(self, deadline: float | None) -> float | None:
+        """Return the seconds until the next time-out, or None for ever."""
+        moments = [] if deadline is None else [deadline]
+        for worker in self.workers:
+            limit = self._limit(worker)
+            if limit is not None:
+                moments.append(worker.since + limit)
+        return max(0.0, min(moments) - monotonic()) if moments else None
+
+    def _limit(self, worker: Worker) -> float | None:
+        if not worker.ready:
+            return START_TIMEOUT
+        return self.eval_timeout if worker.job is not None else None
+
+    def _hear(self, worker: Worker) -> list[Any]:
+        """Return the answers that a readable worker brings: one, or a failed one if it is dead."""
+        try:
+            if not worker.connection.poll():  # the process has ended, and left nothing to read
+                return self._died(worker)
+            kind, value = worker.receive()
+        except (EOFError, OSError):
+            return self._died(worker)
+        if kind == "ready":
+            worker.ready = True
+            self.bad_starts = 0
+            return []
+        if kind == "unusable":
+            raise OptionError(f"The objective cannot be loaded in a worker process:\n{value}")
+        probe: Probe | None = worker.job[0]
+        printed = ""
+        if kind == "raise" or (isinstance(value, Answer) and value.error is not None):
+            printed = worker.printed()
+        worker.job = None
+        if kind == "raise":
+            raise value
+        if probe is None:
+            return []  # a declaration was taken
+        self.shared.done(probe)
+        if printed:
+            value = value._replace(log=f"{value.log or ''}\nOutput:\n{printed}".lstrip())
+        return [value]
+
+    def _died(self, worker: Worker) -> list[Answer]:
+        job = worker.job
+        worker.kill()
+        output = worker.printed()
+        how = worker.ended()
+        was_ready = worker.ready
+        self._remove(worker, grace=0.0)
+        if not was_ready:
+            self.bad_starts += 1
+            if self.bad_starts >= MOST_BAD_STARTS:
+                raise EvaluationError(
+                    f"{self.bad_starts} worker processes died at their start ({how}). Their output:\n{output}"
+                )
+        if job is None or job[0] is None:
+            return []
+        return [self._lost(job[0], f"the worker process died: {how}", output, worker)]
+
+    def _expire(self) -> list[Answer]:
+        """Kill the workers whose time is over."""
+        now = monotonic()
+        answers = []
+        for worker in list(self.workers):
+            limit = self._limit(worker)
+            if limit is None or now < worker.since + limit:
+                continue
+            if not worker.ready:
+                raise EvaluationError(f"A worker process did not start within {START_TIMEOUT:g} s: {worker.printed()}")
+            job = worker.job
+            worker.kill()
+            error = f"timed out after {self.eval_timeout:g} s (eval_timeout)"
+            output = worker.printed()
+            self._remove(worker, grace=0.0)
+            if job[0] is not None:
+                answers.append(self._lost(job[0], error, output, worker))
+        return answers
+
+    def _lost(self, probe: Probe, error: str, output: str, worker: Worker) -> Answer:
+        self.shared.done(probe)
+        return Answer(
+            probe.id,
+            error=error,
+            log=f"Output:\n{output}" if output else None,
+            n_samples=self.objective.samples(probe),
+            elapsed=monotonic() - worker.since,
+            worker=f"worker {worker.process.pid}",
+        )
+
+    def _remove(self, worker: Worker, *, grace: float) -> None:
+        self.workers.remove(worker)
+        worker.end(grace=grace)
 
     def close(self) -> None:
-        """End the workers."""
-        super().close()
-        self.pool.shutdown(wait=False, cancel_futures=True)
+        """End the workers; those in the middle of an evaluation are killed."""
+        self.queue.clear()
+        idle = [w for w in self.workers if w.ready and w.job is None]
+        for worker in self.workers:
+            if worker not in idle:
+                worker.kill()
+            else:
+                worker.connection.close()
+        for worker in self.workers:
+            worker.end()
+        self.workers.clear()
+        self.shared.close()

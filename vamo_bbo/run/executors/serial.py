@@ -13,6 +13,7 @@ from vamo_bbo._typing import Array
 from vamo_bbo.core.points import materialize
 from vamo_bbo.core.solver import State
 from vamo_bbo.core.types import Answer, Probe
+from vamo_bbo.run.executors import InProcess
 from vamo_bbo.run.objective import LARGE, Objective
 
 __all__ = ["SerialExecutor"]
@@ -23,7 +24,7 @@ ROWS_BYTES = 2**26
 """Most memory of the (k, d) rows of one vectorized call."""
 
 
-class SerialExecutor:
+class SerialExecutor(InProcess):
     """Evaluate in this process.
 
     Below d = 1e6 every call gets a fresh array, which the objective may keep or write to; from there on one scratch

@@ -1,0 +1,165 @@
+"""The parent's side of one worker process."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import tempfile
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection, Listener
+from time import monotonic
+from typing import Any
+
+__all__ = ["Worker", "child_environment"]
+
+KEPT_OUTPUT = 10_000
+"""Characters kept of what a failed evaluation printed."""
+MOST_OUTPUT = 2**24
+"""Bytes of output after which a worker's file is emptied, between evaluations."""
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+_CODE = "from vamo_bbo.run.executors.worker import main; main({!r})"
+
+
+def child_environment(threads: int | None) -> dict[str, str]:
+    """Return the environment of a worker: unbuffered output, and ``threads`` threads for BLAS and numba."""
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+    known = environment.get("PYTHONPATH")
+    environment["PYTHONPATH"] = root if not known else os.pathsep.join([known, root])
+    if threads is not None:
+        environment.update(dict.fromkeys(THREADS, str(threads)))
+    return environment
+
+
+class Worker:
+    """A process of its own session that evaluates one message at a time and can be killed at any moment.
+
+    It is a fresh interpreter, not a fork, so locks and threads of this process do not matter, and scripts need no
+    ``if __name__ == "__main__"`` guard where cloudpickle is installed. What it prints goes to a file.
+
+    Attributes
+    ----------
+    connection : Connection
+        Ends (EOFError) when the process does.
+    pidfd : int or None
+        Readable when the process has ended (Linux).
+    ready : bool
+        Whether it has said that it can evaluate.
+    job : object or None
+        What it is evaluating.
+    since : float
+        ``monotonic()`` when the job was sent.
+    """
+
+    def __init__(self, setup: bytes, threads: int | None) -> None:
+        self.output = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `end`
+        self.connection = self._spawn(threads)
+        # A child of the worker may hold its end of the connection open: Linux also tells us of the death itself.
+        self.pidfd = os.pidfd_open(self.process.pid) if hasattr(os, "pidfd_open") else None
+        with contextlib.suppress(OSError):  # dead already: noticed when it is listened to
+            self.connection.send_bytes(setup)
+        self.ready = False
+        self.job: Any = None
+        self.since = monotonic()
+        self.offset = 0
+        self.done = 0
+
+    def _spawn(self, threads: int | None) -> Connection:
+        options: dict[str, Any] = {
+            "stdin": subprocess.DEVNULL,
+            "stdout": self.output,
+            "stderr": subprocess.STDOUT,
+            "env": child_environment(threads),
+        }
+        if sys.platform == "win32":
+            with Listener(family="AF_PIPE") as listener:
+                self.process = subprocess.Popen([sys.executable, "-c", _CODE.format(listener.address)], **options)
+                return listener.accept()
+        ours, theirs = Pipe()
+        try:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", _CODE.format(str(theirs.fileno()))],
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,  # Ctrl-C is for the driver; and a kill takes the worker's children along
+                **options,
+            )
+        finally:
+            theirs.close()
+        return ours
+
+    def send(self, job: Any, message: Any) -> None:
+        """Give the worker a message; ``job`` is remembered until it is answered.
+
+        Raises
+        ------
+        OSError
+            The worker is dead.
+        """
+        size = os.fstat(self.output.fileno()).st_size
+        if size > MOST_OUTPUT:
+            os.ftruncate(self.output.fileno(), 0)
+            size = 0
+        self.offset = size
+        self.connection.send_bytes(pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL))
+        self.job, self.since = job, monotonic()
+
+    def receive(self) -> tuple[str, Any]:
+        """Return the next reply.
+
+        Raises
+        ------
+        EOFError, OSError
+            The worker is dead.
+        """
+        kind, value = pickle.loads(self.connection.recv_bytes())
+        return kind, value
+
+    def printed(self) -> str:
+        """Return the end of what was printed since the last message was sent."""
+        size = os.fstat(self.output.fileno()).st_size
+        begin = max(self.offset, size - KEPT_OUTPUT)
+        if sys.platform == "win32":
+            self.output.seek(begin)
+            return self.output.read(size - begin).decode(errors="replace")
+        return os.pread(self.output.fileno(), size - begin, begin).decode(errors="replace")
+
+    def ended(self) -> str:
+        """Return how the process ended, after :meth:`end`."""
+        code = self.process.returncode
+        if code is not None and code < 0:
+            try:
+                return f"killed by {signal.Signals(-code).name}"
+            except ValueError:
+                return f"killed by signal {-code}"
+        return f"exit code {code}"
+
+    def end(self, *, grace: float = 1.0) -> None:
+        """Close the connection, and kill the process unless it ends by itself within ``grace`` seconds; reap it."""
+        self.connection.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(grace)
+        self._kill_group()
+        self.process.wait()
+        self.output.close()
+        if self.pidfd is not None:
+            os.close(self.pidfd)
+            self.pidfd = None
+
+    def kill(self) -> None:
+        """Kill the process and its children, and reap it; the output can still be read."""
+        self._kill_group()
+        self.process.wait()
+
+    def _kill_group(self) -> None:
+        """Kill what is left of the worker's session: also programs that an evaluation started."""
+        try:
+            if sys.platform == "win32":
+                self.process.kill()
+            else:
+                os.killpg(self.process.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            pass

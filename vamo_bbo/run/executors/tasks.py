@@ -1,0 +1,91 @@
+"""What a worker process does with a message: materialize the point if it came as a handle, and evaluate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from vamo_bbo._typing import Array
+from vamo_bbo.core.points import materialize
+from vamo_bbo.core.solver import State
+from vamo_bbo.core.types import Answer, Probe
+from vamo_bbo.run.objective import Objective
+
+__all__ = ["Declare", "Handle", "Point", "Tasks"]
+
+
+class Point(NamedTuple):
+    """Evaluate ``probe`` at ``z``; ``first`` asks for what x0 shows about the objective, too."""
+
+    probe: Probe
+    z: Array
+    seed: int
+    first: bool = False
+
+
+class Declare(NamedTuple):
+    """Complete the objective's ``info``."""
+
+    facts: Mapping[str, Any]
+
+
+class SharedArray(NamedTuple):
+    """An array in a file that this machine's processes map: path, shape and dtype."""
+
+    path: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+class Handle(NamedTuple):
+    """Evaluate ``probe``, whose anchor and stored directions are in shared files."""
+
+    probe: Probe
+    seed: int
+    backend: str
+    arrays: Mapping[str, SharedArray]
+    """State arrays by name."""
+    version: int
+    """Version of the anchor, so that the worker knows when to map it anew."""
+
+
+Message: TypeAlias = Point | Declare | Handle
+
+
+class Tasks:
+    """A worker's objective, and the arrays it has mapped."""
+
+    def __init__(self, objective: Objective, name: str) -> None:
+        self.objective, self.name = objective, name
+        self.state: State | None = None
+        self.paths: dict[str, str] = {}
+
+    def handle(self, message: Message) -> Answer | tuple[Answer, dict[str, Any]] | None:
+        """Return the reply to ``message``."""
+        if isinstance(message, Declare):
+            self.objective.declare(**message.facts)
+            return None
+        if isinstance(message, Handle):
+            state = self._mapped(message)
+            z = materialize(state, message.probe, np.empty_like(state.arrays[message.probe.anchor.name]))
+            return self.objective.evaluate(message.probe, z, message.seed, self.name)
+        if message.first:
+            answer, facts = self.objective.first(message.probe, message.z, message.seed)
+            return answer._replace(worker=self.name), facts
+        return self.objective.evaluate(message.probe, message.z, message.seed, self.name)
+
+    def _mapped(self, message: Handle) -> State:
+        """Return a state whose arrays are the shared ones, mapped read-only."""
+        state = self.state
+        if state is None:
+            state = self.state = State(message.seed, message.backend, self.objective.info)
+        for name, shared in message.arrays.items():
+            if self.paths.get(name) != shared.path:
+                state.arrays[name] = np.memmap(shared.path, dtype=shared.dtype, mode="r", shape=shared.shape)
+                self.paths[name] = shared.path
+                state.cache.clear()  # bound directions refer to the old arrays
+        state.arrays.setdefault("x", state.arrays[message.probe.anchor.name])
+        state.versions[message.probe.anchor.name] = message.version
+        return state
