@@ -27,9 +27,7 @@ def evaluate(state, probe, losses, grad, n):
     )
 
 
-def run(
-    solver, x0, *, losses, grad, n, steps, seed=11, backend="numpy", info=None, each: Callable | None = None
-):
+def run(solver, x0, *, losses, grad, n, steps, seed=11, backend="numpy", info=None, each: Callable | None = None):
     """Yield the iterate after every step."""
     info = info or ProblemInfo(n_samples=n, gradient="full")
     state = solver.init(np.asarray(x0), seed=seed, backend=backend, info=info)

@@ -199,7 +199,7 @@ def residual(s, steps, q=3):
 
 
 def sarah(s, steps, m=5):
-    x = s.x0.copy()
+    x, v, previous = s.x0.copy(), np.zeros(s.d), s.x0
     for k in range(steps):
         i = s.batch(k)
         v = s.grad(x, s.everything) if k % m == 0 else v + s.grad(x, i) - s.grad(previous, i)

@@ -98,8 +98,8 @@ class Difference:
 
     Examples
     --------
-    >>> ForwardDifference(4, 1e-3).cost(10)
-    5
+    >>> ForwardDifference(4, 1e-3).cost(ProblemInfo(), 10)
+    (5, 0)
     """
 
     n_directions: int | None = None
@@ -126,10 +126,10 @@ class Difference:
         q = min(8, size) if self.n_directions is None else int(self.n_directions)
         return min(q, size) if self.law is Law.BLOCK else q
 
-    def cost(self, size: int) -> int:
-        """Return the values that one estimate costs (per sample of its batch)."""
+    def cost(self, info: ProblemInfo, size: int) -> tuple[int, int]:
+        """Return the values and gradients of one estimate, per sample of its batch."""
         q = self.count(size)
-        return 2 * q if self.central else q + 1
+        return (2 * q if self.central else q + 1), 0
 
     def check(self, info: ProblemInfo, size: int) -> None:
         """Raise if the law's points could leave the bounds."""
@@ -306,8 +306,8 @@ def CentralDifference(
 
     Examples
     --------
-    >>> CentralDifference(1).cost(10)
-    2
+    >>> CentralDifference(1).cost(ProblemInfo(), 10)
+    (2, 0)
     """
     return Difference(n_directions, smoothing, parse_law(law), central=True)
 
@@ -317,8 +317,8 @@ def CoordinateDifference(smoothing: float | None = None) -> Difference:
 
     Examples
     --------
-    >>> CoordinateDifference().cost(10)
-    20
+    >>> CoordinateDifference().cost(ProblemInfo(), 10)
+    (20, 0)
     """
     return Difference(None, smoothing, Law.COORDINATE, central=True, sweep=True)
 
@@ -352,6 +352,10 @@ class FirstOrder:
             )
         if info.gradient == "partial":
             self.fill.check(info, size)
+
+    def cost(self, info: ProblemInfo, size: int) -> tuple[int, int]:
+        """Return one gradient, and the values that fill a partial one."""
+        return (self.fill.cost(info, size)[0] if info.gradient == "partial" else 0), 1
 
     def _filler(self) -> Difference:
         return replace(self.fill, mask="unknown")

@@ -12,7 +12,7 @@ import numpy as np
 from vamo_bbo._errors import CapabilityError, OptionError
 from vamo_bbo._typing import Array, Direction, FloatArray, Law, Tag
 from vamo_bbo.core.estimate import Estimate, Measured
-from vamo_bbo.core.solver import ArraySpec, Context, Estimator, Request, Stream
+from vamo_bbo.core.solver import ArraySpec, Context, Cost, Estimator, Request, Stream
 from vamo_bbo.core.types import ProblemInfo
 from vamo_bbo.estimators import Difference, FirstOrder
 
@@ -72,6 +72,11 @@ class Plain:
     def check(self, info: ProblemInfo, size: int) -> None:
         """Raise if the estimator cannot work here."""
         self.estimator.check(info, size)
+
+    def cost(self, info: ProblemInfo, size: int, batch_size: int) -> Cost:
+        """Return the cost of one estimate on a mini-batch."""
+        values, gradients = self.estimator.cost(info, size)
+        return Cost(batch_size * values, batch_size * gradients)
 
     def plan(self, ctx: Context) -> tuple[Request, ...]:
         """Return the one request."""
@@ -155,6 +160,19 @@ class ControlVariate:
             )
         self.estimate.check(info, size)
         self.control.check(info, size)
+
+    def cost(self, info: ProblemInfo, size: int, batch_size: int) -> Cost:
+        """Return the estimate and, without a table, the control per step; the control on all samples per snapshot."""
+        assert info.n_samples is not None
+        n, (values, gradients), control = info.n_samples, self.estimate.cost(info, size), self.control.cost(info, size)
+        again = (0, 0) if self.table else control
+        return Cost(
+            batch_size * (values + again[0]),
+            batch_size * (gradients + again[1]),
+            n * control[0],
+            n * control[1],
+            self.epoch_length or -(-n // batch_size),
+        )
 
     def _refresh(self, ctx: Context) -> bool:
         return ctx.phase == 0 and ctx.step % (self.epoch_length or ctx.n_batches) == 0
@@ -308,6 +326,14 @@ class Recursive:
             raise CapabilityError("this method needs a FiniteSum objective; for a plain callable use method='zo-sgd'.")
         self.estimator.check(info, size)
 
+    def cost(self, info: ProblemInfo, size: int, batch_size: int) -> Cost:
+        """Return a pair of estimates per step; a restart replaces the pair of its step by a full pass."""
+        assert info.n_samples is not None
+        (values, gradients), n = self.estimator.cost(info, size), info.n_samples
+        pair = 2 * batch_size
+        length = self.epoch_length or -(-n // batch_size)
+        return Cost(pair * values, pair * gradients, (n - pair) * values, (n - pair) * gradients, length)
+
     def plan(self, ctx: Context) -> tuple[Request, ...]:
         """Return a full pass when a restart is due, else the pair of estimates on one mini-batch."""
         if ctx.step % (self.epoch_length or ctx.n_batches) == 0:
@@ -376,6 +402,11 @@ class Residual:
         """Raise without a surrogate gradient."""
         self.surrogate.check(info, size)
         self.target.check(info, size)
+
+    def cost(self, info: ProblemInfo, size: int, batch_size: int) -> Cost:
+        """Return the target's differences and the surrogate's gradient."""
+        target, surrogate = self.target.cost(info, size), self.surrogate.cost(info, size)
+        return Cost(batch_size * (target[0] + surrogate[0]), batch_size * (target[1] + surrogate[1]))
 
     def plan(self, ctx: Context) -> tuple[Request, ...]:
         """Return the surrogate's gradient and the target's differences, both at x on one mini-batch."""

@@ -16,6 +16,7 @@ from vamo_bbo.core.estimate import Estimate, Measured
 from vamo_bbo.core.solver import (
     ArraySpec,
     Context,
+    Cost,
     Estimator,
     Recipe,
     Request,
@@ -135,6 +136,10 @@ class Composite:
         if info.unknown is not None:
             specs.append(ArraySpec("unknown", (size,), "uint8"))
         return tuple(specs)
+
+    def cost(self, info: ProblemInfo, size: int) -> Cost:
+        """Return what a step and a snapshot spend (an automatic step size may add a calibration at the start)."""
+        return self.recipe_for(info).cost(info, size, self._batch_size(info))
 
     def _first_order(self, info: ProblemInfo) -> bool:
         return info.gradient != "none"

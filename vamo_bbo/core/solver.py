@@ -16,6 +16,7 @@ from vamo_bbo.core.types import AnchorRef, Answer, Batch, Probe, ProbeId, Proble
 __all__ = [
     "ArraySpec",
     "Context",
+    "Cost",
     "Estimator",
     "Recipe",
     "Request",
@@ -162,6 +163,26 @@ class ArraySpec(NamedTuple):
     dtype: str = "x"
 
 
+class Cost(NamedTuple):
+    """What a recipe spends, in sample values and sample gradients (calls, for an objective that is not a sum).
+
+    Attributes
+    ----------
+    values, gradients : int
+        Per step.
+    snapshot_values, snapshot_gradients : int
+        Once per ``epoch_length`` steps, on top.
+    epoch_length : int
+        Steps between snapshots; 0 for a recipe without.
+    """
+
+    values: int
+    gradients: int
+    snapshot_values: int = 0
+    snapshot_gradients: int = 0
+    epoch_length: int = 0
+
+
 class Request(NamedTuple):
     """An estimate that a recipe asks for.
 
@@ -282,7 +303,7 @@ class Context:
         return tuple(Batch("range", a, min(a + chunk, n), chunk) for a in range(0, n, chunk))
 
     def weight(self, batch: Batch | None) -> float:
-        """Return the factor that makes the mean over ``batch`` unbiased: N |I_k| / n for a fixed batch, else 1."""
+        """Return the factor that makes the mean over ``batch`` unbiased: ``N |I_k| / n`` for a fixed batch, else 1."""
         n = self.info.n_samples
         if batch is None or n is None or batch.kind != "fixed":
             return 1.0
@@ -348,6 +369,10 @@ class Estimator(Protocol):
         """Raise :class:`CapabilityError` if the objective lacks what the estimator needs."""
         ...
 
+    def cost(self, info: ProblemInfo, size: int) -> tuple[int, int]:
+        """Return the values and gradients of one estimate, per sample of its batch."""
+        ...
+
     def plan(self, request: Request, ctx: Context, first: int) -> list[Probe]:
         """Return the probes of ``request``; their ids count from ``first`` within the round."""
         ...
@@ -371,6 +396,10 @@ class Recipe(Protocol):
 
     def check(self, info: ProblemInfo, size: int) -> None:
         """Raise :class:`CapabilityError` if the objective lacks what the recipe needs."""
+        ...
+
+    def cost(self, info: ProblemInfo, size: int, batch_size: int) -> Cost:
+        """Return what a step and a snapshot spend (for batches of exactly ``batch_size`` samples)."""
         ...
 
     def plan(self, ctx: Context) -> tuple[Request, ...]:
