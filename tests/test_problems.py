@@ -18,7 +18,7 @@ def conforming(*, needs_gradient: bool = False):
     """Parametrize over all problems; those that need a download, or long, are slow."""
     marks = []
     for name, problem in problems.find().items():
-        slow = "download" in problem.needs or problem.dimension > 800
+        slow = "download" in problem.needs
         marks.append(pytest.param(problem, id=name, marks=[pytest.mark.slow] if slow else []))
     return pytest.mark.parametrize("problem", marks)
 
