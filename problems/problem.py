@@ -32,12 +32,15 @@ class Reference:
         How far, relative to ``max(1, |value|)``, an independent solver's answer may be from ``value``.
     is_optimum : bool, default True
         False when a better value may exist, as for most simulators and attacks.
+    by_descent : bool, default True
+        False when a local solver started near ``x0`` is not expected to get there.
     """
 
     value: float
     source: str
     tolerance: float = 1e-6
     is_optimum: bool = True
+    by_descent: bool = True
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -9,6 +9,7 @@ from functools import cache
 
 import problems as package
 from problems.problem import Problem
+from problems.suites import open_problem
 from vamo_bbo._errors import close_matches
 
 
@@ -39,7 +40,7 @@ def names(*, offline: bool = False) -> list[str]:
 
 
 def get(name: str) -> Problem:
-    """Return the problem called ``name``.
+    """Return the problem called ``name``, from the zoo or from one of the suites of :mod:`problems.suites`.
 
     Raises
     ------
@@ -53,6 +54,9 @@ def get(name: str) -> Problem:
     """
     known = find()
     if name not in known:
+        opened = open_problem(name)
+        if opened is not None:
+            return opened
         hint = close_matches(name, known) or "; `python -m problems list` shows them all"
         raise KeyError(f"There is no problem called {name!r}{hint}.")
     return known[name]

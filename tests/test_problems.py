@@ -8,16 +8,18 @@ import numpy as np
 import pytest
 
 import problems
-from problems import cli
+from problems import classics, cli
 from problems.independent import solve
 from problems.problem import KINDS, Built, Problem
 from vamo_bbo.problem import FiniteSum
 
 
-def conforming(*, needs_gradient: bool = False):
-    """Parametrize over all problems; those that need a download, or long, are slow."""
+def conforming(applies=lambda problem: True):
+    """Parametrize over all problems to which the test applies; those that need a download are slow."""
     marks = []
     for name, problem in problems.find().items():
+        if not applies(problem):
+            continue
         slow = "download" in problem.needs
         marks.append(pytest.param(problem, id=name, marks=[pytest.mark.slow] if slow else []))
     return pytest.mark.parametrize("problem", marks)
@@ -70,11 +72,9 @@ def test_gradient_agrees_with_differences(problem: Problem) -> None:
         assert difference == pytest.approx(float(gradient @ direction), abs=2e-4 * scale + 1e-7)
 
 
-@conforming()
+@conforming(lambda problem: problem.kind == "finite_sum")
 def test_samples_average_to_the_value(problem: Problem) -> None:
     objective = problem.objective
-    if not isinstance(objective, FiniteSum):
-        pytest.skip("it is not a finite sum")
     x = near_start(problem, 1)
     everything = np.arange(objective.n_samples)
     losses = objective.losses(x, everything)
@@ -91,15 +91,17 @@ def test_samples_average_to_the_value(problem: Problem) -> None:
         np.testing.assert_allclose(np.mean(parts, axis=0), objective.grad(x, some), rtol=1e-7, atol=1e-12)
 
 
-@conforming()
+@conforming(lambda problem: problem.reference is not None)
+def test_start_is_not_better_than_the_reference(problem: Problem) -> None:
+    assert problem.value(problem.x0) >= problem.reference.value
+
+
+@conforming(lambda problem: problem.reference and problem.reference.is_optimum and problem.reference.by_descent)
 def test_reference_is_reproduced(problem: Problem) -> None:
+    if not problem.has_gradient:
+        pytest.skip("the independent solver needs a gradient")
     reference = problem.reference
-    if reference is None:
-        pytest.skip("it has no reference value")
     slack = reference.tolerance * max(1.0, abs(reference.value))
-    assert problem.value(problem.x0) >= reference.value - slack
-    if not problem.has_gradient or not reference.is_optimum:
-        pytest.skip("no independent solver settles this one")
     value, _ = solve(problem, enough=reference.value + slack)
     assert value == pytest.approx(reference.value, abs=slack)
 
@@ -155,3 +157,15 @@ def test_list_and_info_need_no_data(capsys: pytest.CaptureFixture[str], monkeypa
     assert "0.3344259868" in capsys.readouterr().out
     assert cli.main(["info", "nonsense"]) == 1
     assert "no problem called 'nonsense'" in capsys.readouterr().err
+
+
+def test_classics_attain_their_minimum_where_they_should() -> None:
+    for problem in problems.find().values():
+        if problem.family != "classics":
+            continue
+        classic = classics.CLASSICS[problem.name.rpartition("-")[0]]
+        best = np.broadcast_to(np.asarray(classic.minimizer), (problem.dimension,))
+        assert problem.value(best) == pytest.approx(problem.reference.value, abs=1e-9), problem.name
+        rng = np.random.default_rng(0)
+        around = best + 1e-3 * rng.standard_normal((20, problem.dimension))
+        assert min(problem.value(x) for x in around) >= problem.reference.value, problem.name
