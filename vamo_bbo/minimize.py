@@ -1,54 +1,33 @@
-"""The front door: scipy's call, our solvers."""
+"""The front door: scipy's call, scipy's methods and our solvers, on one evaluation layer."""
 
 from __future__ import annotations
 
 import inspect
-import math
+import os
+import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from time import perf_counter
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vamo_bbo._errors import EvaluationError, OptionError, close_matches
+from vamo_bbo._errors import CapabilityError, OptionError, close_matches
 from vamo_bbo._typing import Array
-from vamo_bbo.core.solver import Solver, State
-from vamo_bbo.core.types import Answer, Probe
+from vamo_bbo.core.solver import Solver
 from vamo_bbo.problem import FiniteSum
-from vamo_bbo.run.best import Best
-from vamo_bbo.run.driver import Run
-from vamo_bbo.run.failures import FailurePolicy, OnError, failure_record, penalty
-from vamo_bbo.run.ledger import Ledger
-from vamo_bbo.run.objective import Scaling
-from vamo_bbo.run.session import new_result, result_of, run_solver
-from vamo_bbo.run.settle import Settled
-from vamo_bbo.run.setup import Setup, seed_of, setup
-from vamo_bbo.run.start import START, start
-from vamo_bbo.run.stop import Budget, Code
+from vamo_bbo.run.failures import FailurePolicy, OnError
+from vamo_bbo.run.session import run_solver
+from vamo_bbo.run.setup import seed_of, setup
+from vamo_bbo.run.stop import Budget
+from vamo_bbo.space import Space, SpaceObjective
 
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
 
-__all__ = ["SCIPY_METHODS", "minimize", "resolve_method"]
+__all__ = ["Call", "minimize", "resolve_method", "run_call"]
 
-SCIPY_METHODS = (
-    "Nelder-Mead",
-    "Powell",
-    "CG",
-    "BFGS",
-    "Newton-CG",
-    "L-BFGS-B",
-    "TNC",
-    "COBYLA",
-    "COBYQA",
-    "SLSQP",
-    "trust-constr",
-    "dogleg",
-    "trust-ncg",
-    "trust-exact",
-    "trust-krylov",
-)
+_VALUES_ONLY = ("zo-svrg", "zo-sgd", "zo-sign-sgd", "zo-adamm", "spsa", "cma")
+_SOLVER = ("init", "ask", "tell", "status", "recommend")
 
 
 def minimize(
@@ -79,131 +58,272 @@ def minimize(
     retries: int = 0,
     max_failures: int | None = None,
     eval_timeout: float | None = None,
+    asynchronous: bool = False,
+    journal: str | os.PathLike[str] | None = None,
+    progress: bool = False,
 ) -> OptimizeResult:
     """Minimize a function of one or more variables.
 
-    The first twelve parameters are scipy's.
+    The first twelve parameters are those of :func:`scipy.optimize.minimize`, in its order. With
+    ``method=None`` or the name of a scipy method they mean exactly what they mean there, and the result is
+    scipy's; budgets are exact in addition, and failures and Ctrl-C lose nothing.
 
     Parameters
     ----------
     fun : callable or FiniteSum
-        ``fun(x, *args) -> float``, or a sum of per-sample losses.
-    x0 : (d,) array
-        Start. float32 stays float32.
+        ``fun(x, *args) -> float``, or a sum of per-sample losses. With a ``Space``, ``fun(params, *args)``.
+    x0 : (d,) array or Space
+        Start; float32 stays float32. Or the space of named parameters to search, which knows where to start.
     args : tuple
         Extra arguments of ``fun`` and ``jac``.
-    method : str or solver
-        A name ("zo-sgd", "vamo", ..., or one of scipy's), a configured solver
-        (``vb.zo_sgd(n_directions=4)``), or "auto".
-    jac : callable or True, optional
-        Gradient of a plain ``fun``; True if ``fun`` returns value and gradient.
+    method : str, solver, callable or None
+        "auto": chosen from what is known, and the message says what and why; None: scipy's choice; a name
+        ("zo-sgd", "vamo", "cma", ..., or one of scipy's); a configured solver
+        (``vb.zo_sgd(n_directions=4)``); a callable that follows scipy's protocol of custom methods.
+    jac : callable, True or str, optional
+        Gradient of a plain ``fun``; True if ``fun`` returns value and gradient; for scipy's methods also
+        "2-point", "3-point", "cs".
+    hess, hessp
+        For scipy's methods.
     bounds : sequence of pairs or Bounds, optional
         Never violated by our solvers; equal bounds fix a variable.
+    constraints
+        scipy's constraint objects. Our solvers handle them by an augmented Lagrangian.
     tol : float, optional
-        Plateau tolerance (:class:`~vamo_bbo.run.stop.Plateau`); None for no such stop.
+        For scipy's methods: scipy's. For ours: plateau tolerance (:class:`~vamo_bbo.run.stop.Plateau`); None
+        for no such stop.
     callback : callable, optional
         ``callback(intermediate_result)`` or ``callback(xk)``, once a step; ``StopIteration`` ends the run.
     options : dict, optional
-        ``maxiter``, ``disp``, and the keyword arguments of the solver's factory.
+        ``maxiter``, ``disp``, and the options of the method: scipy's, or the keyword arguments of our
+        factory.
     rng : None, int, Generator, ...
         What ``numpy.random.default_rng`` accepts.
     workers : int, Executor, Client or map-like
-        Who evaluates: :func:`vamo_bbo.run.executors.resolve`.
+        Who evaluates: :func:`vamo_bbo.run.executors.resolve`. scipy's methods evaluate finite differences so.
     vectorized : bool
         ``fun`` takes points as rows, (k, d) -> (k,).
     backend : {"auto", "numpy", "numba", "cupy"}
         Who computes directions.
     noisy : bool, optional
-        Whether ``fun`` is noisy. None: probed by a second evaluation of x0 under "auto", else taken as False.
+        Whether ``fun`` is noisy. None: under "auto", x0 is evaluated twice to see; else taken as False.
     x_scale : float or (d,) array, optional
-        Scale of steps and perturbations; the width of finite bounds by default.
+        Scale of steps and perturbations; for our solvers the width of finite bounds by default.
     maxfev, maxjev : float, optional
         Most function values and gradients (sample values and sample gradients of a finite sum); exact.
     max_time : float, optional
-        Most seconds.
+        Most seconds; checked between evaluations.
     f_target : float, optional
         Stop at a value at or below this.
     on_error, retries, max_failures
         See :class:`~vamo_bbo.run.failures.FailurePolicy`.
     eval_timeout : float, optional
-        Seconds after which an evaluation is killed.
+        Seconds after which an evaluation is killed (our solvers).
+    asynchronous : bool
+        Do not wait for stragglers: a round may close when half of its evaluations are in and a worker is idle. Faster
+        where run times vary, but the run then depends on them. Default: the same run for any number of workers.
+    journal : path, optional
+        SQLite file that keeps every evaluation (our solvers). The same call with the same file goes on exactly where it
+        stopped, however it stopped; :func:`vamo_bbo.load` reads it.
+    progress : bool
+        Show a progress line on stderr (tqdm or rich if installed, notebooks included).
 
     Returns
     -------
     OptimizeResult
-        scipy's fields, and ``nfev_samples, njev_samples, n_failed, failures, fun_std, history, best_x, best_fun``.
+        scipy's fields, and ``nfev_samples, njev_samples, n_failed, failures, history``; from our solvers also
+        ``fun_std, best_x, best_fun``; with a ``Space`` also ``params``.
 
     Raises
     ------
     OptionError
-        An argument has a value that is not allowed.
+        An argument has a value that is not allowed (a ``ValueError``).
     CapabilityError
-        The method needs something that the objective does not offer.
+        The method needs something that the objective does not offer (a ``ValueError``).
     EvaluationError
         x0 failed three times, or a failure under ``on_error="raise"``.
 
     Examples
     --------
-    >>> from vamo_bbo.minimize import minimize
-    >>> result = minimize(lambda x: (x[0] - 1) ** 2 + x[1] ** 2, [0.0, 2.0], method="L-BFGS-B")
-    >>> result.success
+    >>> import vamo_bbo as vb
+    >>> result = vb.minimize(lambda x: (x[0] - 1) ** 2 + x[1] ** 2, [0.0, 2.0])
+    >>> bool(abs(result.x - [1, 0]).max() < 1e-6)
     True
+    >>> result.message[:62]
+    'auto chose L-BFGS-B (no gradient, 2 variables, deterministic):'
     """
-    args = args if isinstance(args, tuple) else (args,)
     options = dict(options or {})
-    maxiter = options.pop("maxiter", None)
-    disp = bool(options.pop("disp", False))
-    budget = Budget(maxfev, maxjev, max_time, maxiter, f_target, tol, max_failures)
-    policy = FailurePolicy(on_error, retries)
-    if tuple(constraints or ()):
-        raise OptionError("constraints need one of scipy's methods: 'SLSQP', 'COBYLA', 'COBYQA', 'trust-constr'.")
-    chosen = _auto(fun, jac, x0, noisy) if isinstance(method, str) and method.lower() == "auto" else method
-    solver = resolve_method(chosen, options)
-    problem = setup(
-        fun,
-        x0,
-        args=args,
-        jac=jac if callable(jac) or jac is True else None,
-        bounds=bounds,
-        x_scale=x_scale,
-        vectorized=vectorized,
-        noisy=bool(noisy),
-        remove_fixed=solver is not None,
+    if isinstance(x0, Space):
+        return _minimize_space(locals())
+    call = Call(fun, x0, args, jac, hess, hessp, bounds, constraints, tol, callback, options, rng, workers, vectorized)
+    call.backend, call.noisy, call.x_scale, call.progress, call.eval_timeout = (
+        backend,
+        noisy,
+        x_scale,
+        progress,
+        eval_timeout,
     )
-    if solver is None:
-        result = _run_scipy(problem, chosen, budget, policy, callback, hess, hessp, {**options, "maxiter": maxiter})
-    else:
-        result = run_solver(
+    call.limits = {
+        "maxfev": maxfev,
+        "maxjev": maxjev,
+        "max_time": max_time,
+        "f_target": f_target,
+        "max_failures": max_failures,
+    }
+    call.policy = FailurePolicy(on_error, retries)
+    call.asynchronous, call.journal = asynchronous, journal
+    return run_call(call, method)
+
+
+@dataclass(slots=True)
+class Call:
+    """The arguments of one call of :func:`minimize`, all but the method."""
+
+    fun: Any
+    x0: Any
+    args: Any
+    jac: Any
+    hess: Any
+    hessp: Any
+    bounds: Any
+    constraints: Any
+    tol: float | None
+    callback: Callable[..., Any] | None
+    options: dict[str, Any]
+    rng: Any = None
+    workers: Any = 1
+    vectorized: bool = False
+    backend: str = "auto"
+    noisy: bool | None = None
+    x_scale: Any = None
+    progress: bool = False
+    eval_timeout: float | None = None
+    asynchronous: bool = False
+    journal: str | os.PathLike[str] | None = None
+    limits: dict[str, Any] = field(default_factory=dict)
+    policy: FailurePolicy = field(default_factory=FailurePolicy)
+    levels: Array | None = None
+    identity: dict[str, Any] | None = None
+
+    @property
+    def has_gradient(self) -> bool:
+        """Whether gradients can be asked for."""
+        if isinstance(self.fun, FiniteSum):
+            return self.fun.has_gradient
+        return callable(self.jac) or self.jac is True
+
+    @property
+    def size(self) -> int:
+        """Number of variables."""
+        return int(np.size(self.x0))
+
+    @property
+    def constrained(self) -> bool:
+        """Whether there are constraints other than bounds."""
+        return self.constraints is not None and bool(np.size(self.constraints))
+
+
+def run_call(call: Call, method: Any) -> OptimizeResult:
+    """Run ``method`` on the arguments of ``call``."""
+    if isinstance(method, str) and method.lower() == "auto":
+        from vamo_bbo.auto import run_auto
+
+        return run_auto(call)  # type: ignore[no-any-return]
+    if method is None or _is_scipys(method):
+        from vamo_bbo.scipy_call import run_scipy
+
+        return run_scipy(call, method)  # type: ignore[no-any-return]
+    return run_ours(call, method)
+
+
+def _is_scipys(method: Any) -> bool:
+    if isinstance(method, str):
+        from vamo_bbo.scipy_methods import METHODS
+
+        return method.lower() in {name.lower() for name in METHODS}
+    return callable(method) and not _is_solver(method)
+
+
+def _is_solver(method: Any) -> bool:
+    return all(callable(getattr(method, name, None)) for name in _SOLVER)
+
+
+def run_ours(call: Call, method: Any) -> OptimizeResult:
+    """Run one of our solvers."""
+    options = dict(call.options)
+    limits = dict(call.limits)
+    limits["maxiter"], disp = options.pop("maxiter", None), bool(options.pop("disp", False))
+    for name in ("maxfev", "maxfun"):  # where scipy's methods have it
+        value = options.pop(name, None)
+        limits["maxfev"] = value if limits.get("maxfev") is None else limits["maxfev"]
+    solver = resolve_method(method, options)
+    _warn_unused(call, method)
+    if call.levels is not None and not getattr(solver, "handles_levels", False):
+        raise CapabilityError(
+            f"method={_name_of(method)!r} cannot search Integer or Choice parameters; use method='cma'."
+        )
+    args = call.args if isinstance(call.args, tuple) else (call.args,)
+    problem = setup(
+        call.fun,
+        call.x0,
+        args=args,
+        jac=call.jac if callable(call.jac) or call.jac is True else None,
+        bounds=call.bounds,
+        x_scale=call.x_scale,
+        vectorized=call.vectorized,
+        noisy=bool(call.noisy),
+    )
+    if call.levels is not None:
+        problem.objective.declare(levels=call.levels)
+    if call.constrained:
+        from vamo_bbo.constraints import minimize_lagrangian
+
+        return minimize_lagrangian(call, method)  # type: ignore[no-any-return]
+    from vamo_bbo.run.progress import following
+
+    with following(call.progress, limits) as follow:
+        result: Any = run_solver(
             problem,
             solver,
-            budget,
-            policy=policy,
-            seed=seed_of(rng),
-            backend=backend,
-            callback=callback,
-            workers=workers,
-            eval_timeout=eval_timeout,
+            Budget(**limits, tol=call.tol),
+            policy=call.policy,
+            seed=None if call.rng is None else seed_of(call.rng),
+            backend=call.backend,
+            callback=follow(call.callback),
+            workers=call.workers,
+            eval_timeout=call.eval_timeout,
+            asynchronous=call.asynchronous,
+            journal=call.journal,
+            identity=call.identity,
         )
     if disp:
-        print(result.message)
-    return result
+        print(f"{result.message}\n  fun = {result.fun:.6g}, nfev = {result.nfev}, nit = {result.nit}")
+    return result  # type: ignore[no-any-return]
 
 
-def _auto(fun: Any, jac: Any, x0: Any, noisy: bool | None) -> str:
-    """Return the method that "auto" picks: a first rule."""
-    if isinstance(fun, FiniteSum):
-        return "vamo"
-    if noisy:
-        return "spsa"
-    return "L-BFGS-B" if callable(jac) or jac is True or np.size(x0) <= 1000 else "zo-sgd"
+def _name_of(method: Any) -> str:
+    return method if isinstance(method, str) else type(method).__name__
 
 
-def resolve_method(method: Any, options: Mapping[str, Any]) -> Solver | None:
-    """Return the solver that ``method`` names or is; None for scipy's methods.
+def _warn_unused(call: Call, method: Any) -> None:
+    name = _name_of(method)
+    unused = []
+    if call.hess is not None:
+        unused.append("Hessian information (hess)")
+    if call.hessp is not None:
+        unused.append("Hessian-vector product information (hessp)")
+    if call.has_gradient and name.lower().replace("_", "-") in _VALUES_ONLY:
+        unused.append("gradient information (jac)")
+    for what in unused:
+        warnings.warn(f"Method {name} does not use {what}.", RuntimeWarning, stacklevel=5)
+
+
+def resolve_method(method: Any, options: Mapping[str, Any]) -> Solver:
+    """Return the solver that ``method`` names or is.
 
     Parameters
     ----------
-    method : str, None or solver
+    method : str or solver
         Names are case-insensitive; dashes and underscores are the same.
     options : mapping
         Keyword arguments of the solver's factory.
@@ -213,10 +333,8 @@ def resolve_method(method: Any, options: Mapping[str, Any]) -> Solver | None:
     OptionError
         An unknown name, or an option that the factory does not have.
     """
-    if method is None:
-        return None
     if not isinstance(method, str):
-        if all(callable(getattr(method, name, None)) for name in ("init", "ask", "tell", "status", "recommend")):
+        if _is_solver(method):
             if options:
                 raise OptionError(f"options {sorted(options)} belong into the configured solver itself: {method!r}.")
             solver: Solver = method
@@ -224,15 +342,14 @@ def resolve_method(method: Any, options: Mapping[str, Any]) -> Solver | None:
         raise OptionError(
             f"method must be a name or a solver with init, ask, tell, status and recommend, got {method!r}."
         )
+    from vamo_bbo.scipy_methods import METHODS as FOREIGN
     from vamo_bbo.solvers import METHODS
 
     name = method.lower().replace("_", "-")
     if name in METHODS:
         return _configure(name, METHODS[name], options)
-    if name in {m.lower() for m in SCIPY_METHODS}:
-        return None
-    names = [*METHODS, "auto", *(m.lower() for m in SCIPY_METHODS)]
-    raise OptionError(f"Unknown solver {method}{close_matches(name, names)}.")
+    names = [*METHODS, "auto", *(m.lower() for m in FOREIGN)]
+    raise OptionError(f"Unknown solver {method}{close_matches(name, names)}")
 
 
 def _configure(name: str, factory: Callable[..., Solver], options: Mapping[str, Any]) -> Solver:
@@ -246,126 +363,39 @@ def _configure(name: str, factory: Callable[..., Solver], options: Mapping[str, 
     return factory(**options)
 
 
-class _OutOfBudget(Exception):
-    """Leaves a scipy method when the budget or the time is spent, or the target is reached."""
-
-    def __init__(self, code: Code, detail: str = "") -> None:
-        super().__init__(code, detail)
-        self.code, self.detail = code, detail
-
-
-class _Foreign:
-    """The objective as scipy's methods call it: counted, failures replaced by a penalty, best point kept."""
-
-    def __init__(self, problem: Setup, budget: Budget, policy: FailurePolicy, run: Run) -> None:
-        self.problem, self.budget, self.policy, self.run = problem, budget, policy, run
-        self.calls = 0
-        self.deadline = math.inf if budget.max_time is None else run.began + budget.max_time
-        self.worst = -math.inf
-
-    def ask(self, x: Array, want: Any) -> Answer:
-        run = self.run
-        probe = Probe((self.calls, 0, 0, 0), START, None, 0.0, None, want)
-        limit = run.ledger.afford([probe])
-        if limit is not None:
-            raise _OutOfBudget(
-                Code.MAXFEV if limit == "maxfev" else Code.MAXJEV, f"{limit}={getattr(run.ledger, limit):.0f}"
-            )
-        if perf_counter() > self.deadline:
-            run.ledger.release([probe])
-            raise _OutOfBudget(Code.MAX_TIME)
-        answer = run.objective.evaluate(probe, np.array(x, dtype=run.objective.dtype), 0)
-        self.calls += 1
-        run.ledger.count(probe)
-        if answer.error is not None:
-            return self.failed(probe, answer, x)
-        if want != "gradient":
-            self.worst = max(self.worst, answer.value)
-            if answer.value < run.best.value:
-                run.best.start(answer.value, np.array(x, dtype=float))
-            if self.budget.f_target is not None and answer.value <= self.budget.f_target:
-                raise _OutOfBudget(Code.TARGET)
-        return answer
-
-    def failed(self, probe: Probe, answer: Answer, x: Array) -> Answer:
-        run = self.run
-        record = failure_record(probe, answer, np.array(x))
-        run.failures.add(record)
-        if self.budget.max_failures is not None and run.failures.count > self.budget.max_failures:
-            raise _OutOfBudget(Code.FAILURES, f"max_failures={self.budget.max_failures}")
-        policy = replace(self.policy, on_error="penalty") if self.policy.on_error == "skip" else self.policy
-        try:
-            told = policy.resolve(probe, answer, record, self.worst)
-        except EvaluationError as error:
-            raise error from run.objective.exception
-        if told.error is not None:
-            told = told._replace(value=penalty(self.worst), grad=np.zeros(run.objective.size))
-        return told
-
-    def fun(self, x: Array) -> float:
-        return self.ask(x, "value").value
-
-    def jac(self, x: Array) -> Array:
-        grad = self.ask(x, "gradient").grad
-        assert grad is not None
-        return grad
-
-
-def _run_scipy(
-    problem: Setup,
-    method: str | None,
-    budget: Budget,
-    policy: FailurePolicy,
-    callback: Callable[..., Any] | None,
-    hess: Any,
-    hessp: Any,
-    options: dict[str, Any],
-) -> OptimizeResult:
-    """Run one of scipy's methods over the same evaluation layer."""
-    import scipy.optimize
-
-    so: Any = scipy.optimize
-    objective = problem.objective
-    objective.scaling = Scaling()
-    ledger = Ledger(
-        objective.info,
-        math.inf if budget.maxfev is None else budget.maxfev,
-        math.inf if budget.maxjev is None else budget.maxjev,
+def _minimize_space(arguments: dict[str, Any]) -> OptimizeResult:
+    """Search a :class:`~vamo_bbo.space.Space`: the unit box, and the objective gets a dict."""
+    space, fun = arguments["x0"], arguments["fun"]
+    for name in ("jac", "hess", "hessp", "bounds", "x_scale"):
+        if arguments[name] is not None:
+            raise OptionError(f"{name} cannot be used with a Space: the solver sees the unit box, not the parameters.")
+    if isinstance(fun, FiniteSum) or arguments["vectorized"] or np.size(arguments["constraints"] or ()):
+        raise OptionError("a Space needs a plain objective fun(params), not vectorized and without constraints.")
+    levels = space.levels
+    limits = {n: arguments[n] for n in ("maxfev", "maxjev", "max_time", "f_target", "max_failures")}
+    call = Call(
+        SpaceObjective(fun, space),
+        space.x0,
+        arguments["args"],
+        None,
+        None,
+        None,
+        [(0.0, 1.0)] * space.size,
+        (),
+        arguments["tol"],
+        arguments["callback"],
+        arguments["options"],
+        arguments["rng"],
+        arguments["workers"],
+        limits=limits,
+        policy=FailurePolicy(arguments["on_error"], arguments["retries"]),
+        levels=levels if levels.any() else None,
+        identity={"space": repr(space)},
     )
-    x0 = problem.x0
-    start(objective, x0, 0, ledger)
-    run = Run(objective, None, State(0, "numpy", objective.info, arrays={"x": x0}), ledger, Best(None))  # type: ignore[arg-type]
-    foreign = _Foreign(problem, budget, policy, run)
-    bounds = None if problem.lower is None else so.Bounds(problem.lower, problem.upper)
-    if options.get("maxiter") is None:
-        options.pop("maxiter", None)
-    jac = foreign.jac if objective.info.gradient != "none" else None
-    try:
-        res = so.minimize(
-            foreign.fun,
-            x0,
-            method=method,
-            jac=jac,
-            hess=hess,
-            hessp=hessp,
-            bounds=bounds,
-            tol=budget.tol,
-            callback=callback,
-            options=options,
-        )
-        run.success, run.status, run.message, run.nit = (
-            bool(res.success),
-            int(res.status),
-            str(res.message),
-            int(res.get("nit", 0)),
-        )
-        extra = dict(res)
-    except _OutOfBudget as stop:
-        run.end(stop.code, stop.detail)
-        extra = {}
-    except KeyboardInterrupt:
-        run.end(Code.INTERRUPTED)
-        extra = {}
-    best = run.best.z if run.best.z is not None else x0
-    ours = result_of(run, Settled(best, run.best.value, 0.0, "best evaluated point"))
-    return new_result(**{**extra, **ours})
+    for name in ("backend", "noisy", "progress", "eval_timeout", "asynchronous", "journal"):
+        setattr(call, name, arguments[name])
+    if call.levels is not None and _is_scipys(arguments["method"]):
+        raise CapabilityError("scipy's methods cannot search Integer or Choice parameters; use method='cma'.")
+    result: Any = run_call(call, arguments["method"])
+    result.params = space.from_unit(result.x)
+    return result  # type: ignore[no-any-return]

@@ -21,7 +21,16 @@ from vamo_bbo.problem import FiniteSum
 from vamo_bbo.run.objective import Objective
 from vamo_bbo.scipy_objective import Watched
 
-__all__ = ["chosen", "counted_gradient", "counting", "full_sum", "limits", "raised_by_method", "violation_of"]
+__all__ = [
+    "chosen",
+    "counted_gradient",
+    "counting",
+    "full_sum",
+    "limits",
+    "raised_by_method",
+    "violation_of",
+    "wants_result",
+]
 
 _FEASIBLE = 1e-6
 """Largest violation at which a point still counts as feasible when the best point is kept."""
@@ -53,12 +62,11 @@ def counting(watched: Watched, callback: Callable[..., Any] | None, rebuild: boo
     """Return a callback that counts iterations, with the signature of the user's."""
 
     def count(xk: Array, *rest: Any) -> None:
-        watched.nit += 1
-        watched.check_time()
+        watched.iterated()
 
     if callback is None:
         return count
-    if not callable(callback) or not _wants_result(callback):
+    if not callable(callback) or not wants_result(callback):
 
         def positional(xk: Array, *rest: Any) -> Any:
             count(xk)
@@ -67,8 +75,7 @@ def counting(watched: Watched, callback: Callable[..., Any] | None, rebuild: boo
         return positional if callable(callback) else callback
 
     def named(intermediate_result: OptimizeResult) -> Any:
-        watched.nit += 1
-        watched.check_time()
+        watched.iterated()
         intermediate_result.setdefault("nfev", watched.nfev)
         intermediate_result.setdefault("nit", watched.nit)
         return callback(intermediate_result=intermediate_result)
@@ -84,14 +91,17 @@ def counting(watched: Watched, callback: Callable[..., Any] | None, rebuild: boo
     return rebuilt
 
 
-def chosen(method: str | None, bounds: Any, constraints: Any) -> str:
-    """Return the lower-case name of the method that scipy runs."""
+def chosen(method: str | Callable[..., Any] | None, bounds: Any, constraints: Any) -> str:
+    """Return the lower-case name of the method that scipy runs, "_custom" for a callable."""
+    if callable(method):
+        return "_custom"
     if method is None:
         return "slsqp" if constraints else "l-bfgs-b" if bounds is not None else "bfgs"
     return method.lower()
 
 
-def _wants_result(callback: Callable[..., Any]) -> bool:
+def wants_result(callback: Callable[..., Any]) -> bool:
+    """Return whether scipy calls ``callback`` with the keyword ``intermediate_result``."""
     try:
         return set(inspect.signature(callback).parameters) == {"intermediate_result"}
     except (TypeError, ValueError):

@@ -42,6 +42,8 @@ BOUNDED = ("nelder-mead", "powell", "l-bfgs-b", "tnc", "cobyla", "cobyqa", "slsq
 _BY_DIFFERENCES = ("bfgs", "cg", "l-bfgs-b", "tnc", "slsqp", "trust-constr")
 _NO_GRADIENT = ("nelder-mead", "powell", "cobyla", "cobyqa")
 _DROPS_FIXED = ("tnc", "slsqp", "l-bfgs-b")
+_FLOAT64 = ("tnc", "slsqp")
+"""Methods whose compiled code raises an exception for float32."""
 _MAP_OPTION = tuple(int(part) for part in scipy.__version__.split(".")[:2]) >= (1, 16)
 """Whether scipy's finite differences take a map-like ``workers``."""
 
@@ -50,7 +52,7 @@ def minimize_scipy(
     fun: Callable[..., Any] | FiniteSum,
     x0: Any,
     args: Any = (),
-    method: str | None = None,
+    method: str | Callable[..., Any] | None = None,
     jac: Any = None,
     hess: Any = None,
     hessp: Any = None,
@@ -64,6 +66,8 @@ def minimize_scipy(
     policy: FailurePolicy | None = None,
     mapper: Mapper | None = None,
     vectorized: bool = False,
+    watched: Watched | None = None,
+    on_iteration: Callable[[Watched], None] | None = None,
 ) -> Any:
     """Run a method of scipy; its loop, its warnings and its errors are scipy's own.
 
@@ -80,6 +84,12 @@ def minimize_scipy(
         Evaluates the points of a finite difference in parallel (scipy 1.16 or later).
     vectorized : bool
         ``fun`` takes points as rows, (k, d) -> (k,); finite differences are one call.
+
+    watched : Watched, optional
+        Counts, budget and best point of an earlier stage, to go on with; ``budget`` and ``policy`` are then
+        its.
+    on_iteration : callable, optional
+        Called after every iteration.
 
     Returns
     -------
@@ -102,6 +112,10 @@ def minimize_scipy(
     (3, 1)
     """
     run = _Run(fun, x0, args, method, jac, bounds, constraints, budget or Budget(), policy, mapper, vectorized)
+    if watched is not None:
+        watched.mapper = mapper or watched.mapper
+        run.watched = watched
+    run.watched.on_iteration = on_iteration
     arguments = run.arguments(hess, hessp, bounds, constraints, tol, callback, options)
     try:
         result = scipy.optimize.minimize(**arguments)
@@ -114,7 +128,8 @@ def minimize_scipy(
     except EvaluationError:
         raise
     except Exception as error:
-        if run.watched.best_x is None or not raised_by_method(error):
+        # before the first iteration it is about the arguments
+        if run.watched.best_x is None or run.watched.nit == 0 or not raised_by_method(error):
             raise
         return run.stopped(Code.SOLVER, f"{type(error).__name__}: {error}")
     return run.finished(result)
@@ -128,7 +143,7 @@ class _Run:
         fun: Any,
         x0: Any,
         args: Any,
-        method: str | None,
+        method: str | Callable[..., Any] | None,
         jac: Any,
         bounds: Any,
         constraints: Any,
@@ -139,6 +154,8 @@ class _Run:
     ) -> None:
         self.method = chosen(method, bounds, constraints)
         self.name = method
+        if self.method in _FLOAT64 and getattr(x0, "dtype", None) == np.float32:
+            x0 = x0.astype(np.float64)
         self.x0, self.args = x0, args
         policy = policy or FailurePolicy()
         cost = 1
@@ -209,17 +226,16 @@ class _Run:
     def finished(self, result: Any) -> Any:
         """Return scipy's result, with exact counts, and the best point where scipy's is not it."""
         watched = self.watched
-        if watched.nfev:
-            result.nfev = watched.nfev
-        if "njev" in result and (callable(self.raw_jac) or self.raw_jac is True):
+        if watched.nfev and result.nfev != watched.nfev:
+            result.nfev = type(result.nfev)(watched.nfev)
+        if result.get("njev") != watched.njev and "njev" in result and bool(self.raw_jac) and watched.njev:
             result.njev = watched.njev
         value = float(np.real(result.fun)) if np.size(result.fun) == 1 else np.nan
-        doubtful = not result.success or watched.failures.count > 0 or not np.isfinite(value)
+        # a clean run ends where scipy says, whatever lower values its line searches and differences have passed
+        doubtful = watched.failures.count > 0 or not np.isfinite(value)
         if doubtful and watched.best_x is not None and watched.best_violation <= 0.0:
             feasible = watched.violation is None or watched.violation(result.x) <= 0.0
-            # a point of a finite difference may be lower by rounding: that is no better answer
-            margin = 1e-8 * max(1.0, abs(value)) if watched.failures.count == 0 else 0.0
-            if not (feasible and value <= watched.best_f + margin):
+            if not (feasible and value <= watched.best_f):
                 result.x, result.fun = watched.best_x.astype(result.x.dtype), watched.best_f
         return self._extended(result)
 

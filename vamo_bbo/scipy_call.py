@@ -1,0 +1,194 @@
+"""From a call of the front door to a method of scipy: budgets, workers and scaled variables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vamo_bbo._errors import OptionError
+from vamo_bbo._typing import Array
+from vamo_bbo.problem import FiniteSum
+from vamo_bbo.run.pickling import dumps, loads
+from vamo_bbo.run.progress import following
+from vamo_bbo.run.stop import Budget
+from vamo_bbo.scipy_methods import minimize_scipy
+from vamo_bbo.scipy_objective import Mapper, Watched
+
+if TYPE_CHECKING:
+    from vamo_bbo.minimize import Call
+
+__all__ = ["mapper_of", "run_scipy"]
+
+
+def run_scipy(
+    call: Call, method: Any, *, watched: Watched | None = None, options: dict[str, Any] | None = None, x0: Any = None
+) -> Any:
+    """Run scipy's ``method`` on the arguments of ``call``.
+
+    Parameters
+    ----------
+    call : Call
+        The arguments.
+    method : str, callable or None
+        As for scipy.
+    watched : Watched, optional
+        Go on with the counts, budget and best point of an earlier stage.
+    options, x0
+        In place of those of ``call``.
+    """
+    if isinstance(call.fun, FiniteSum) and call.vectorized:
+        raise OptionError("vectorized=True is for a plain callable; a FiniteSum gets many samples in a call already.")
+    if call.eval_timeout is not None:
+        raise OptionError("eval_timeout needs one of our solvers: scipy's methods evaluate in this process.")
+    scale = None if call.x_scale is None else _scale_of(call)
+    arguments: dict[str, Any] = {
+        "fun": call.fun,
+        "x0": call.x0 if x0 is None else x0,
+        "args": call.args,
+        "method": method,
+        "jac": call.jac,
+        "hess": call.hess,
+        "hessp": call.hessp,
+        "bounds": call.bounds,
+        "constraints": call.constraints,
+        "tol": call.tol,
+        "callback": call.callback,
+        "options": call.options if options is None else options,
+    }
+    if scale is not None:
+        arguments.update(_scaled(call, scale))
+    with mapper_of(call.workers) as mapper, following(call.progress, call.limits) as follow:
+        result = minimize_scipy(
+            **arguments,
+            budget=Budget(**call.limits),
+            policy=call.policy,
+            mapper=mapper,
+            vectorized=call.vectorized,
+            watched=watched,
+            on_iteration=follow.watch if call.progress else None,
+        )
+    if scale is not None:
+        result.x = result.x * scale
+        if isinstance(result.get("jac"), np.ndarray):
+            result.jac = result.jac / scale
+    return result
+
+
+def _scale_of(call: Call) -> Array:
+    if call.constrained or call.hess is not None or call.hessp is not None or isinstance(call.fun, FiniteSum):
+        raise OptionError(
+            "x_scale with one of scipy's methods needs a plain objective without constraints, hess and hessp."
+        )
+    scale = np.asarray(call.x_scale, dtype=np.float64)
+    if scale.shape not in ((), (1,), (call.size,)) or not (np.isfinite(scale) & (scale > 0)).all():
+        raise OptionError(f"x_scale must be positive numbers, one or {call.size} of them, got {call.x_scale!r}.")
+    return np.broadcast_to(scale, (call.size,)).copy()
+
+
+def _scaled(call: Call, scale: Array) -> dict[str, Any]:
+    """Return the arguments in the variables ``z = x / scale``."""
+    from vamo_bbo.run.setup import parse_bounds
+
+    limits = parse_bounds(call.bounds, call.size)
+
+    def point(z: Array) -> Array:
+        x: Array = z * scale
+        return x if limits is None else x.clip(*limits)
+
+    def fun(z: Array, *args: Any) -> Any:
+        if call.jac is True:
+            value, gradient = call.fun(point(z), *args)
+            return value, np.asarray(gradient) * scale
+        if call.vectorized:
+            return call.fun(z * scale, *args)
+        return call.fun(point(z), *args)
+
+    changed: dict[str, Any] = {"fun": fun, "x0": np.atleast_1d(np.asarray(call.x0, dtype=np.float64)) / scale}
+    if callable(call.jac):
+        jac = call.jac
+        changed["jac"] = lambda z, *args: np.asarray(jac(point(z), *args)) * scale
+    if limits is not None:
+        changed["bounds"] = list(zip(limits[0] / scale, limits[1] / scale, strict=True))
+    if call.callback is not None:
+        changed["callback"] = _scaled_callback(call.callback, scale)
+    return changed
+
+
+def _scaled_callback(callback: Callable[..., Any], scale: Array) -> Callable[..., Any]:
+    from vamo_bbo.scipy_calls import wants_result
+
+    if not wants_result(callback):
+        return lambda z, *rest: callback(z * scale, *rest)
+
+    def named(intermediate_result: Any) -> Any:
+        intermediate_result.x = intermediate_result.x * scale
+        return callback(intermediate_result=intermediate_result)
+
+    return named
+
+
+@contextmanager
+def mapper_of(workers: Any) -> Any:
+    """Give the map-like callable of ``workers``, None for one worker; a pool of our own is closed at the end.
+
+    Examples
+    --------
+    >>> from concurrent.futures import ThreadPoolExecutor
+    >>> with ThreadPoolExecutor(2) as pool, mapper_of(pool) as mapper:
+    ...     list(mapper(abs, [-1, 2]))
+    [1, 2]
+    """
+    if workers is None or (isinstance(workers, int) and workers == 1):
+        yield None
+        return
+    if isinstance(workers, int):
+        import os
+        from concurrent.futures import ProcessPoolExecutor
+
+        if isinstance(workers, bool) or workers < -1 or workers == 0:
+            raise OptionError(f"workers must be an integer >= 1, or -1 for all CPUs, got {workers!r}.")
+        with ProcessPoolExecutor(os.cpu_count() if workers == -1 else workers) as pool:
+            yield _submitting(pool)
+        return
+    if hasattr(workers, "get_executor"):
+        workers = workers.get_executor(pure=False)
+    if hasattr(workers, "submit"):
+        yield _submitting(workers)
+    elif callable(workers):
+        yield workers
+    else:
+        raise OptionError(
+            "workers must be an integer >= 1, -1, a concurrent.futures.Executor, a dask Client or a map-like "
+            f"callable, got {workers!r}."
+        )
+
+
+class _Packed:
+    """A function as a pickle that also holds lambdas; unpacked once per process."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.blob = dumps(function)
+
+    def __call__(self, x: Any) -> Any:
+        return _unpacked(self.blob)(x)
+
+
+@lru_cache(maxsize=4)
+def _unpacked(blob: bytes) -> Callable[..., Any]:
+    function: Callable[..., Any] = loads(blob)
+    return function
+
+
+def _submitting(pool: Any) -> Mapper:
+    """Return a map over ``pool.submit``; what threads need not be sent is not pickled."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    def mapper(function: Callable[[Any], Any], points: Iterable[Any]) -> list[Any]:
+        send = function if isinstance(pool, ThreadPoolExecutor) else _Packed(function)
+        return [future.result() for future in [pool.submit(send, x) for x in points]]
+
+    return mapper
