@@ -18,8 +18,10 @@ from vamo_bbo._errors import (
 )
 from vamo_bbo.minimize import minimize
 from vamo_bbo.problem import FiniteSum
+from vamo_bbo.scipy_plugin import as_scipy_method
 from vamo_bbo.solvers import (
     adam,
+    cma,
     residual,
     sgd,
     spsa,
@@ -31,18 +33,25 @@ from vamo_bbo.solvers import (
     zo_sign_sgd,
     zo_svrg,
 )
+from vamo_bbo.space import Choice, Integer, Real, Space
 
 __version__ = "0.1.0"
 
 __all__ = [
     "BackendUnavailable",
     "CapabilityError",
+    "Choice",
     "EvaluationError",
     "FiniteSum",
+    "Integer",
     "OptionError",
+    "Real",
+    "Space",
     "StateError",
     "VamoError",
     "adam",
+    "as_scipy_method",
+    "cma",
     "minimize",
     "residual",
     "sgd",
