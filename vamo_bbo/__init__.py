@@ -18,6 +18,7 @@ from vamo_bbo._errors import (
 )
 from vamo_bbo.minimize import minimize
 from vamo_bbo.problem import FiniteSum
+from vamo_bbo.run.load import JournalData, load
 from vamo_bbo.scipy_plugin import as_scipy_method
 from vamo_bbo.solvers import (
     adam,
@@ -44,6 +45,7 @@ __all__ = [
     "EvaluationError",
     "FiniteSum",
     "Integer",
+    "JournalData",
     "OptionError",
     "Real",
     "Space",
@@ -52,6 +54,7 @@ __all__ = [
     "adam",
     "as_scipy_method",
     "cma",
+    "load",
     "minimize",
     "residual",
     "sgd",

@@ -17,8 +17,10 @@ from vamo_bbo.core.solver import Solver, State
 from vamo_bbo.core.types import Answer, Batch, Probe, ProbeId
 from vamo_bbo.run.best import Best
 from vamo_bbo.run.executors import Executor
+from vamo_bbo.run.executors.quorum import LATE
 from vamo_bbo.run.failures import FailureLog, FailurePolicy, failure_record
 from vamo_bbo.run.history import History, StepRecord
+from vamo_bbo.run.journal import JournalWriteError
 from vamo_bbo.run.ledger import Ledger
 from vamo_bbo.run.objective import LARGE, Objective
 from vamo_bbo.run.stop import Budget, Code, Plateau, is_success, message
@@ -154,6 +156,8 @@ def drive(
         pass
     except KeyboardInterrupt:
         run.end(Code.INTERRUPTED)
+    except JournalWriteError as error:
+        run.end(Code.JOURNAL, text=str(error))
     finally:
         run.ledger.release(loop.in_flight.values())
     run.flat = loop.compared and not loop.differs
@@ -253,14 +257,17 @@ class _Loop:
         """Tell the known answer of x0 to a probe that asks for that very point; return the other probes."""
         state, rest = self.run.state, []
         z0, answer = self.run.best.z, self.known.pop()
+        used = False  # one evaluation answers one probe: repeated values must be repeated evaluations
         for probe in fresh:
             if (
-                z0 is not None
+                not used
+                and z0 is not None
                 and probe.direction is None
                 and probe.batch is None
                 and (probe.want == "value" or answer.grad is not None)
                 and np.array_equal(materialize(state, probe, np.empty_like(z0)), z0)
             ):
+                used = True
                 self.look([(probe, answer)])
                 self.tell([answer._replace(id=probe.id)])
             else:
@@ -295,6 +302,8 @@ class _Loop:
     def failed(self, probe: Probe, answer: Answer) -> Answer | None:
         """Return what the solver is told about a failure, or None if the evaluation is tried again."""
         run = self.run
+        if answer.error == LATE:
+            return answer
         tries = self.tries.get(probe.id, 0)
         if tries < self.policy.retries and run.ledger.afford([probe]) is None:
             self.tries[probe.id] = tries + 1

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,13 +15,17 @@ from vamo_bbo.core.solver import Solver
 from vamo_bbo.core.types import Answer
 from vamo_bbo.run.best import Best
 from vamo_bbo.run.driver import OnStep, Run, drive
-from vamo_bbo.run.executors import resolve
+from vamo_bbo.run.executors import Executor, resolve
+from vamo_bbo.run.executors.journaled import JournaledExecutor
+from vamo_bbo.run.executors.quorum import QuorumExecutor
 from vamo_bbo.run.failures import FailurePolicy
+from vamo_bbo.run.fingerprint import fingerprint
 from vamo_bbo.run.history import StepRecord
+from vamo_bbo.run.journal import Journal, JournalWriteError
 from vamo_bbo.run.ledger import Ledger
 from vamo_bbo.run.objective import LARGE
 from vamo_bbo.run.settle import Settled, reserve, settle
-from vamo_bbo.run.setup import Setup
+from vamo_bbo.run.setup import Setup, seed_of
 from vamo_bbo.run.start import check_gradient, start
 from vamo_bbo.run.stop import Budget, Code, default_limits
 
@@ -35,41 +41,123 @@ def run_solver(
     budget: Budget,
     *,
     policy: FailurePolicy,
-    seed: int,
+    seed: int | None,
     backend: str = "auto",
     callback: Callable[..., Any] | None = None,
     workers: Any = 1,
     eval_timeout: float | None = None,
+    asynchronous: bool = False,
+    journal: str | os.PathLike[str] | None = None,
+    identity: Mapping[str, Any] | None = None,
 ) -> OptimizeResult:
-    """Evaluate x0, drive ``solver``, settle the answer, and return the result."""
+    """Evaluate x0, drive ``solver``, settle the answer, and return the result.
+
+    Parameters
+    ----------
+    problem : Setup
+        Objective and start.
+    solver : Solver
+        By what it is minimized.
+    budget : Budget
+        Limits.
+    policy : FailurePolicy
+        What happens to failed evaluations.
+    seed : int or None
+        Key of the run; None for the journal's, or else a random one.
+    backend : str
+        Who computes directions.
+    callback : callable, optional
+        Called once a step.
+    workers, eval_timeout
+        Who evaluates, and how long: :func:`~vamo_bbo.run.executors.resolve`.
+    asynchronous : bool
+        Let a round close on a quorum: :class:`~vamo_bbo.run.executors.quorum.QuorumExecutor`.
+    journal : path, optional
+        File that keeps every answer; a run that finds its own answers there goes on after them.
+    identity : mapping, optional
+        Further facts that a resumed run must share, such as the names of parameters.
+    """
     objective = problem.objective
-    problem_sum = objective.sum
-    limits = default_limits(objective.info, objective.size, budget)
-    free_values = problem_sum is not None and problem_sum.value_and_grad is not None
-    ledger = Ledger(objective.info, *limits, free_values=free_values)
-    executor = resolve(workers, objective, f_target=budget.f_target, eval_timeout=eval_timeout)
-    try:
-        first = start(objective, problem.z0, seed, ledger, executor)
-        if problem_sum is not None and problem_sum.check_grad and problem_sum.has_gradient:
-            check_gradient(objective, problem.z0, seed, ledger, executor)
-        kept = reserve(ledger, objective.info.noisy)
-        grad_cost = problem_sum.grad_cost if problem_sum is not None else 3.0
-        state = solver.init(
-            problem.z0, seed=seed, backend=backend, info=objective.info, horizon=_horizon(ledger, kept, grad_cost)
+    with contextlib.ExitStack() as stack:
+        store = None if journal is None else stack.enter_context(contextlib.closing(Journal(journal)))
+        if seed is None:
+            stored = {} if store is None else store.meta().get("fingerprint", {})
+            seed = stored.get("rng", seed_of(None))
+        executor: Executor = stack.enter_context(
+            contextlib.closing(resolve(workers, objective, f_target=budget.f_target, eval_timeout=eval_timeout))
         )
-        best = Best(objective.info.n_samples)
-        known: list[Answer] = []
-        if objective.info.n_samples is None:
-            best.start(first.value, problem.z0)
-            if not objective.info.noisy:
-                known.append(first)
-        run = Run(objective, solver, state, ledger, best, value=first.value)
-        ledger.maxfev -= kept
-        drive(run, executor, budget, policy=policy, on_step=callback_step(callback), known=known)
-        ledger.maxfev += kept
-        return result_of(run, settle(run, executor))
-    finally:
-        executor.close()
+        if asynchronous:
+            executor = QuorumExecutor(executor)
+        if store is not None:
+            more = {**(identity or {}), "asynchronous": asynchronous}
+            store.claim(fingerprint(problem, solver, seed, policy, more))
+            executor = JournaledExecutor(objective, executor, store)
+        run, kept, known = _begin(problem, solver, budget, seed, backend, executor, store)
+        run.ledger.maxfev -= kept
+        drive(run, executor, budget, policy=policy, on_step=_hook(callback, store), known=known)
+        run.ledger.maxfev += kept
+        try:
+            settled = settle(run, executor)
+        except KeyboardInterrupt:
+            run.end(Code.INTERRUPTED)
+            settled = settle(run)
+        except JournalWriteError as error:
+            run.end(Code.JOURNAL, text=str(error))
+            settled = settle(run)
+        result = result_of(run, settled)
+        if store is not None and run.code not in (Code.INTERRUPTED, Code.JOURNAL):
+            store.set_meta(result=_plain(result))
+        return result
+
+
+def _begin(
+    problem: Setup, solver: Solver, budget: Budget, seed: int, backend: str, executor: Executor, store: Journal | None
+) -> tuple[Run, float, list[Answer]]:
+    """Evaluate x0 and return the run, the values kept back for its answer, and what a first probe may reuse."""
+    objective, total = problem.objective, problem.objective.sum
+    limits = default_limits(objective.info, objective.size, budget)
+    ledger = Ledger(objective.info, *limits, free_values=total is not None and total.value_and_grad is not None)
+    first = start(objective, problem.z0, seed, ledger, executor)
+    if total is not None and total.check_grad and total.has_gradient:
+        check_gradient(objective, problem.z0, seed, ledger, executor)
+    kept = reserve(ledger, objective.info.noisy)
+    horizon = _horizon(ledger, kept, total.grad_cost if total is not None else 3.0)
+    if store is not None:
+        # A schedule that reads the horizon must go on as it began, also with another budget.
+        horizon = store.meta().get("horizon", horizon)
+        store.set_meta(horizon=horizon)
+    state = solver.init(problem.z0, seed=seed, backend=backend, info=objective.info, horizon=horizon)
+    best = Best(objective.info.n_samples)
+    known: list[Answer] = []
+    if objective.info.n_samples is None:
+        best.start(first.value, problem.z0)
+        if not objective.info.noisy:
+            known.append(first)
+    return Run(objective, solver, state, ledger, best, value=first.value), kept, known
+
+
+def _hook(callback: Callable[..., Any] | None, store: Journal | None) -> OnStep | None:
+    """Return what is done after each step: journal the record, then call the user back."""
+    call = callback_step(callback)
+    if store is None:
+        return call
+    last = store.last_step()
+
+    def on_step(record: StepRecord, run: Run) -> None:
+        if record.nit > last:
+            store.step(record)
+        if call is not None:
+            call(record, run)
+
+    return on_step
+
+
+def _plain(result: OptimizeResult) -> dict[str, Any]:
+    """Return the numbers and text of a result, for the journal."""
+    kept = ("fun", "success", "status", "message", "nfev", "njev", "nfev_samples", "njev_samples", "nit", "fun_std")
+    plain = {name: result[name] for name in (*kept, "fun_source", "n_failed", "best_fun")}
+    plain["x"] = result["x"].tolist() if result["x"].size < LARGE else None
+    return plain
 
 
 def _horizon(ledger: Ledger, kept: float, grad_cost: float) -> float | None:

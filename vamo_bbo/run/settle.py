@@ -75,7 +75,7 @@ def settle(run: Run, executor: Executor | None = None) -> Settled:
     z = run.solver.recommend(run.state)
     if not np.isfinite(z).all() and best.z is not None:
         return Settled(best.z, best.value, math.nan, "best evaluated point: the iterate is not finite")
-    if run.code is Code.INTERRUPTED or run.ledger.left < 1:
+    if run.code in (Code.INTERRUPTED, Code.JOURNAL) or run.ledger.left < 1:
         return Settled(z, run.value, math.nan, "latest value measured during the run")
     evaluator = _Evaluator(run, executor or SerialExecutor(run.objective))
     settled = _replicates(evaluator, z) if info.n_samples is None else _samples(evaluator, z, info.n_samples)
@@ -95,7 +95,7 @@ class _Evaluator(NamedTuple):
         ledger = self.run.ledger
         tasks = []
         for i, batch in enumerate(batches):
-            probe = Probe((-2, 0, 0, i), START, None, 0.0, batch, want)
+            probe = Probe((-2, self.run.nit, len(batches), i), START, None, 0.0, batch, want)
             if ledger.afford([probe]) is None:
                 tasks.append((probe, np.array(z)))
         answers = self.executor.evaluate(tasks, self.run.state.seed)

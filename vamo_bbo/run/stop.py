@@ -34,6 +34,8 @@ class Code(enum.IntEnum):
     """Ctrl-C."""
     SOLVER = 8
     """The solver or an executor raised an exception: a bug; the result still holds the best point."""
+    JOURNAL = 9
+    """The journal can no longer be written."""
     CALLBACK = 99
     """The callback raised ``StopIteration``."""
 
@@ -48,6 +50,7 @@ _MESSAGES = {
     Code.FAILURES: "Too many failed evaluations",
     Code.INTERRUPTED: "Interrupted from the keyboard: the best result so far is returned.",
     Code.SOLVER: "The solver raised an exception",
+    Code.JOURNAL: "The journal cannot be written",
     Code.CALLBACK: "`callback` raised `StopIteration`.",
 }
 

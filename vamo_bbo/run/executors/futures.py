@@ -85,6 +85,10 @@ class FuturesExecutor(InProcess):
                     answers.append(answer)
         return answers
 
+    def idle(self) -> float:
+        """Return the number of workers that have nothing to do; inf where the pool does not tell how many it has."""
+        return getattr(self.pool, "_max_workers", float("inf")) - len(self.tasks)
+
     def _take(self, future: Any) -> Answer | None:
         probe, z, seed = self.tasks.pop(future)
         exception = future.exception()

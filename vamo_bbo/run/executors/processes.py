@@ -98,6 +98,10 @@ class ProcessExecutor:
         self._dispatch()
         return answers
 
+    def idle(self) -> int:
+        """Return the number of workers that have nothing to do, nor will have."""
+        return self.count - sum(w.job is not None for w in self.workers) - len(self.queue)
+
     def first(self, probe: Probe, z: Array, seed: int) -> tuple[Answer, Mapping[str, Any]]:
         """Evaluate x0 in a worker: it may crash or hang like any other point."""
         self.queue.append((probe, Point(probe, z, seed, first=True)))

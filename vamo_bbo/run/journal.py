@@ -1,0 +1,316 @@
+"""The journal of a run: one SQLite file with every answer, durable before the solver sees it.
+
+Nothing in it is executed when it is opened: numbers, text and raw arrays only. Write-ahead logging lets other processes
+read a run that is under way. A commit survives the death of any process; after a power failure the latest commits may
+be missing, and the file is still consistent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from time import time
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from vamo_bbo._errors import StateError
+from vamo_bbo._typing import Array
+from vamo_bbo.core.types import Answer, Probe, ProbeId
+from vamo_bbo.run.history import StepRecord
+
+__all__ = ["Journal", "JournalWriteError", "Row", "open_readonly"]
+
+APPLICATION_ID = 0x76616D6F
+"""SQLite's application id of a journal: "vamo"."""
+FORMAT = 1
+LARGEST_ARRAY = 2**20
+"""Bytes up to which a gradient or per-sample values are stored; larger ones are evaluated again on resume."""
+LARGEST_POINT = 2**13
+"""Bytes of a point up to which it is stored with its evaluation (it can always be computed from the seed)."""
+_SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE evaluation (
+    n INTEGER PRIMARY KEY, step INTEGER, phase INTEGER, attempt INTEGER, position INTEGER,
+    want TEXT, value REAL, samples INTEGER, error TEXT, elapsed REAL, worker TEXT, log TEXT, at REAL,
+    complete INTEGER, x BLOB, per_sample BLOB, gradient BLOB, gradient_dtype TEXT);
+CREATE INDEX evaluation_round ON evaluation (step, phase, attempt);
+CREATE TABLE step (
+    nit INTEGER PRIMARY KEY, fun REAL, value REAL, nfev INTEGER, njev INTEGER, nfev_samples INTEGER,
+    njev_samples INTEGER, learning_rate REAL, elapsed REAL, n_failed INTEGER);
+"""
+_INSERT = f"INSERT INTO evaluation VALUES ({', '.join('?' * 18)})"
+
+
+class JournalWriteError(StateError):
+    """The journal can no longer be written, as on a full disk; what it holds is intact."""
+
+
+class Row(NamedTuple):
+    """A journaled answer.
+
+    Attributes
+    ----------
+    answer : Answer
+        The answer.
+    complete : bool
+        False where an array was too large to be stored, so that the probe must be evaluated again.
+    """
+
+    answer: Answer
+    complete: bool
+
+
+def open_readonly(path: str | os.PathLike[str]) -> sqlite3.Connection:
+    """Return a connection that reads the journal at ``path``, also while a run writes it.
+
+    Raises
+    ------
+    StateError
+        There is no such file, or it is no journal.
+    """
+    if not Path(path).is_file():
+        raise StateError(f"There is no journal {os.fspath(path)!r}.")
+    with _explained(path):
+        connection = sqlite3.connect(f"{Path(path).resolve().as_uri()}?mode=ro", uri=True, timeout=10)
+        _check(connection, path)
+    return connection
+
+
+@contextlib.contextmanager
+def _explained(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn SQLite's errors at opening into one sentence."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        name = os.fspath(path)
+        text = str(error)
+        if "not a database" in text:
+            raise StateError(f"{name!r} is not a journal of vamo_bbo: it is no SQLite file.") from None
+        if "malformed" in text or "disk I/O" in text:
+            raise StateError(f"The journal {name!r} is damaged ({text}): restore a copy, or start a new one.") from None
+        raise StateError(f"The journal {name!r} cannot be opened: {text}.") from None
+
+
+def _check(connection: sqlite3.Connection, path: str | os.PathLike[str]) -> None:
+    found = connection.execute("PRAGMA application_id").fetchone()[0]
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if found != APPLICATION_ID:
+        raise StateError(f"{os.fspath(path)!r} is not a journal of vamo_bbo: it is another program's SQLite file.")
+    if version != FORMAT:
+        raise StateError(
+            f"The journal {os.fspath(path)!r} has format {version}; this version of vamo_bbo reads format {FORMAT}."
+        )
+    verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if verdict != "ok":
+        raise StateError(f"The journal {os.fspath(path)!r} is damaged ({verdict}): restore a copy, or start a new one.")
+
+
+class Journal:
+    """A journal that this process writes; only one process may at a time.
+
+    Parameters
+    ----------
+    path : path
+        The file; created if it does not exist.
+
+    Attributes
+    ----------
+    replaying : bool
+        Whether answers of an earlier process may still be found.
+
+    Raises
+    ------
+    StateError
+        The file is not a journal, is damaged, cannot be written, or is being written by another process.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.fspath(path)
+        if not Path(self.path).resolve().parent.is_dir():
+            raise StateError(f"The journal {self.path!r} cannot be created: its folder does not exist.")
+        self._lock: Any = None
+        new = not os.path.exists(self.path) or os.path.getsize(self.path) == 0
+        if not new and not os.access(self.path, os.W_OK):
+            raise StateError(f"The journal {self.path!r} is read-only: make it writable, or copy it.")
+        self._take_lock()
+        try:
+            with _explained(path):
+                self.db = sqlite3.connect(self.path, isolation_level=None, timeout=10, check_same_thread=False)
+                self._create() if new else _check(self.db, path)
+                self.db.execute("PRAGMA journal_mode=WAL")
+                self.db.execute("PRAGMA synchronous=NORMAL")
+                self.count: int = self.db.execute("SELECT COALESCE(MAX(n), 0) FROM evaluation").fetchone()[0]
+        except BaseException:
+            self.close()
+            raise
+        self.replaying = self.count > 0
+        self._rounds: dict[tuple[int, int, int], dict[int, list[Row]]] = {}
+
+    def _create(self) -> None:
+        self.db.executescript(
+            f"PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={FORMAT}; BEGIN; {_SCHEMA} COMMIT;"
+        )
+
+    def _take_lock(self) -> None:
+        """Refuse a second writer; the lock ends with the process, however it ends."""
+        if sys.platform == "win32":
+            return  # SQLite's own locks protect the file; two writers would mix their answers
+        import fcntl
+
+        try:
+            self._lock = open(f"{self.path}.lock", "w")  # noqa: SIM115 - held as long as the journal
+        except OSError as error:
+            raise StateError(f"The journal {self.path!r} cannot be written: {error.strerror}.") from None
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock.close()
+            self._lock = None
+            raise StateError(f"The journal {self.path!r} is being written by another process.") from None
+
+    def meta(self) -> dict[str, Any]:
+        """Return the stored facts about the run."""
+        return {key: json.loads(value) for key, value in self.db.execute("SELECT key, value FROM meta")}
+
+    def set_meta(self, **facts: Any) -> None:
+        """Store facts, durably."""
+        with self._writing():
+            rows = [(key, json.dumps(value)) for key, value in facts.items()]
+            self.db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
+
+    def claim(self, fingerprint: Mapping[str, Any], path_words: str = "journal") -> None:
+        """Store the fingerprint of a new run, or refuse to go on with another's.
+
+        Raises
+        ------
+        StateError
+            The journal holds a run that differs in what determines the trajectory; the message names it.
+        """
+        stored = self.meta().get("fingerprint")
+        wanted = json.loads(json.dumps(fingerprint))
+        if stored is None:
+            self.set_meta(fingerprint=wanted, created=time())
+            return
+        differing = [k for k in {**stored, **wanted} if stored.get(k) != wanted.get(k)]
+        if differing:
+            key = differing[0]
+            raise StateError(
+                f"The {path_words} {self.path!r} belongs to another run: {key} was {_short(stored.get(key))}, "
+                f"now it is {_short(wanted.get(key))}"
+                + (f" (also different: {', '.join(differing[1:])})" if differing[1:] else "")
+                + ". Use another file, or the same arguments."
+            )
+
+    def find(self, probe_id: ProbeId) -> Row | None:
+        """Return and use up the next journaled answer to a probe, or None."""
+        if not self.replaying:
+            return None
+        key = (probe_id[0], probe_id[1], probe_id[2])
+        rows = self._rounds.get(key)
+        if rows is None:
+            rows = self._load(key)
+            if len(self._rounds) > 8:
+                del self._rounds[next(iter(self._rounds))]
+            self._rounds[key] = rows
+            if not rows and probe_id[0] >= 0:
+                self.replaying = False  # rounds are journaled in order: nothing follows an unknown one
+        found = rows.get(probe_id[3])
+        return found.pop(0) if found else None
+
+    def _load(self, key: tuple[int, int, int]) -> dict[int, list[Row]]:
+        rows: dict[int, list[Row]] = {}
+        query = (
+            "SELECT position, value, samples, error, elapsed, worker, log, complete, per_sample, gradient, "
+            "gradient_dtype FROM evaluation WHERE step=? AND phase=? AND attempt=? ORDER BY n"
+        )
+        for position, value, samples, error, elapsed, worker, log, complete, values, grad, dtype in self.db.execute(
+            query, key
+        ):
+            answer = Answer(
+                (*key, position),
+                np.nan if value is None else value,
+                None if values is None else np.frombuffer(values).copy(),
+                None if grad is None else np.frombuffer(grad, dtype=dtype).copy(),
+                samples,
+                error,
+                elapsed,
+                worker,
+                log,
+            )
+            rows.setdefault(position, []).append(Row(answer, bool(complete)))
+        return rows
+
+    def record(self, entries: Sequence[tuple[Probe, Answer, Array | None]]) -> None:
+        """Store answers with their probes and points, durably, in one transaction.
+
+        Raises
+        ------
+        JournalWriteError
+            The file cannot be written; what it held before is intact.
+        """
+        now = time()
+        rows = []
+        for probe, answer, x in entries:
+            self.count += 1
+            rows.append((self.count, *probe.id, probe.want, *_numbers(answer), now, *_arrays(answer, x)))
+        with self._writing():
+            self.db.executemany(_INSERT, rows)
+
+    def step(self, record: StepRecord) -> None:
+        """Store the record of a completed step."""
+        values = [getattr(record, name) for name in StepRecord.__slots__]
+        with self._writing():
+            self.db.execute(f"INSERT OR REPLACE INTO step VALUES ({', '.join('?' * len(values))})", values)
+
+    def last_step(self) -> int:
+        """Return the number of the last journaled step, 0 if there is none."""
+        found: int = self.db.execute("SELECT COALESCE(MAX(nit), 0) FROM step").fetchone()[0]
+        return found
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Make one durable transaction."""
+        try:
+            self.db.execute("BEGIN IMMEDIATE")
+            yield
+            self.db.execute("COMMIT")
+        except sqlite3.Error as error:
+            with contextlib.suppress(sqlite3.Error):
+                self.db.execute("ROLLBACK")
+            raise JournalWriteError(f"The journal {self.path!r} cannot be written: {error}.") from error
+
+    def close(self) -> None:
+        """Close the file and release the lock."""
+        if hasattr(self, "db"):
+            with contextlib.suppress(sqlite3.Error):
+                self.db.close()
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+
+def _numbers(answer: Answer) -> tuple[Any, ...]:
+    return (answer.value, answer.n_samples, answer.error, answer.elapsed, answer.worker, answer.log)
+
+
+def _arrays(answer: Answer, x: Array | None) -> tuple[Any, ...]:
+    """Return (complete, point, per-sample values, gradient, its dtype) as SQLite stores them."""
+    point = None if x is None or x.nbytes > LARGEST_POINT else np.ascontiguousarray(x, dtype=np.float64).tobytes()
+    values, grad = answer.values, answer.grad
+    if any(a is not None and a.nbytes > LARGEST_ARRAY for a in (values, grad)):
+        return 0, point, None, None, None
+    stored = None if values is None else np.ascontiguousarray(values, dtype=np.float64).tobytes()
+    if grad is None:
+        return 1, point, stored, None, None
+    return 1, point, stored, np.ascontiguousarray(grad).tobytes(), grad.dtype.str
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
