@@ -62,6 +62,12 @@ class Network:
         first, bias, second, offset = self.unpack(x)
         return np.asarray(np.tanh(inputs @ first.T + bias) @ second.T + offset)
 
+    def input_gradient(self, x: Array, inputs: Array, outer: Array) -> Array:
+        """Return the gradient of ``sum(outer * scores)`` in the inputs, (n, p), by the chain rule."""
+        first, bias, second, _ = self.unpack(x)
+        active = np.tanh(inputs @ first.T + bias)
+        return np.asarray((outer @ second * (1 - active**2)) @ first)
+
     def losses(self, x: Array, idx: Array) -> Array:
         """Return the values of the samples ``idx``."""
         scores = self.scores(x, self.inputs[idx])

@@ -20,7 +20,7 @@ def conforming(applies=lambda problem: True):
     for name, problem in problems.find().items():
         if not applies(problem):
             continue
-        slow = "download" in problem.needs
+        slow = bool({"download", "torch"} & set(problem.needs))
         marks.append(pytest.param(problem, id=name, marks=[pytest.mark.slow] if slow else []))
     return pytest.mark.parametrize("problem", marks)
 
