@@ -17,6 +17,7 @@ from vamo_bbo._errors import (
     VamoError,
 )
 from vamo_bbo.minimize import minimize
+from vamo_bbo.optimizer import Optimizer, Trial
 from vamo_bbo.problem import FiniteSum
 from vamo_bbo.run.load import JournalData, load
 from vamo_bbo.scipy_plugin import as_scipy_method
@@ -46,10 +47,12 @@ __all__ = [
     "FiniteSum",
     "Integer",
     "JournalData",
+    "Optimizer",
     "OptionError",
     "Real",
     "Space",
     "StateError",
+    "Trial",
     "VamoError",
     "adam",
     "as_scipy_method",
