@@ -9,21 +9,41 @@ The cache is numba's own: beside the package where that is writable, else in the
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numba
 from numba import types
+from numba.core import caching
 
-from vamo_bbo.backends import kernels
+from vamo_bbo.backends import kernels, kernels_many
 
-njit: Any = numba.njit
+__all__ = ["compiled"]
+
 Kernel = Callable[..., int]
 
+njit: Any = numba.njit
+SOURCES = ("array_ops", "kernels", "kernels_many", "philox", "vector_ir", "vector_ops")
+_N = types.int64
 _lock = threading.RLock()
 _kernels: dict[tuple[str, str], Kernel] = {}
-_N = types.int64
+
+
+def _digest() -> str:
+    here = Path(__file__).parent
+    return hashlib.sha256(b"".join((here / f"{name}.py").read_bytes() for name in SOURCES)).hexdigest()
+
+
+class _SourceCache(caching.FunctionCache):
+    """Numba's disk cache, keyed by the text of all modules a kernel is made of and not only of its own."""
+
+    digest = _digest()
+
+    def _index_key(self, sig: Any, codegen: Any) -> tuple[Any, ...]:
+        return (*super()._index_key(sig, codegen), self.digest)
 
 
 def _read(element: Any, dims: int = 1) -> Any:
@@ -36,7 +56,7 @@ def _write(element: Any, dims: int = 1) -> Any:
 
 def _signatures(t: Any) -> dict[str, tuple[Any, ...]]:
     """Return the argument types of every kernel for float type ``t``."""
-    f, x, out, table = types.float64, _read(t), _write(t), _read(_N, 2)
+    f, x, out, table = types.float64, _read(t), _write(t), _write(_N, 2)
     return {
         "perturb": (x, out, f, *(_N,) * 9),
         "perturb_pair": (x, out, out, f, *(_N,) * 9),
@@ -62,19 +82,21 @@ def compiled(name: str, dtype: str) -> Kernel:
     """
     key = (name, dtype)
     if key not in _kernels:
-        with _lock:  # numba compiles under one lock anyway
+        with _lock:
             if key not in _kernels:
                 _kernels[key] = _compile(name, _signatures(getattr(types, dtype))[name])
     return _kernels[key]
 
 
 def _compile(name: str, signature: tuple[Any, ...]) -> Kernel:
-    python, result = getattr(kernels, name), types.int64(*signature)
-    options = {"nogil": True, "error_model": "numpy", "boundscheck": False}
+    python = getattr(kernels, name, None) or getattr(kernels_many, name)
+    kernel = njit(nogil=True, error_model="numpy", boundscheck=False)(python)
     try:
-        kernel: Kernel = njit(result, cache=True, **options)(python)
-    except RuntimeError as error:
+        kernel._cache = _SourceCache(python)
+    except RuntimeError as error:  # no directory is writable
         if "cache" not in str(error):
             raise
-        kernel = njit(result, **options)(python)
-    return kernel
+    kernel.compile(types.int64(*signature))
+    kernel.disable_compile()  # other argument types are errors, not reasons to compile
+    result: Kernel = kernel
+    return result

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from vamo_bbo._errors import OptionError
-from vamo_bbo._typing import AnyDirection, Array, Direction, FloatArray, StoredDirection
+from vamo_bbo._typing import AnyDirection, Array, Direction, FloatArray, Law, StoredDirection
 from vamo_bbo.backends import checks
 from vamo_bbo.backends.compiled import Kernel, compiled
 from vamo_bbo.backends.kernels import ROW32, ROW64, TILE
@@ -84,26 +84,26 @@ class NumbaDirections:
         return compiled(name, dtype.name)
 
     def _table(self, us: Sequence[AnyDirection]) -> Array:
-        """Return the rows (law, step, index, count, tag, address of the mask or row) of the directions."""
+        """Return the directions as the kernels take them: see :mod:`vamo_bbo.backends.kernels`."""
         flat: list[int] = []
         for u in us:
             if u.__class__ is Direction and u[5] is None:
                 flat += u[:5]
-                flat.append(0)
+                flat += (0, 0, 0)
             elif isinstance(u, StoredDirection):
                 row = checks.stored_row(self._arrays, u, self.size)
-                flat += (ROW32 if row.dtype == _F32 else ROW64, 0, 0, 0, 0, row.ctypes.data)
+                flat += (ROW32 if row.dtype == _F32 else ROW64, 0, 0, 0, 0, row.ctypes.data, 0, 0)
             else:
                 checks.check_direction(u, self.size)
                 flat += u[:5]
-                flat.append(checks.mask_of(self._arrays, u, self.size).ctypes.data)
+                flat += (checks.mask_of(self._arrays, u, self.size).ctypes.data, 0, 0)
         try:
-            packed = struct.pack(f"{len(flat)}q", *flat)
+            packed = bytearray(struct.pack(f"{len(flat)}q", *flat))
         except struct.error:
             for u in us:
                 checks.check_direction(u, self.size)
             raise
-        return np.frombuffer(packed, dtype=np.int64).reshape(-1, 6)
+        return np.frombuffer(packed, dtype=np.int64).reshape(-1, 8)
 
     # ---- one direction ----
 
@@ -169,6 +169,9 @@ class NumbaDirections:
             self.perturb(x, u, h, lo, hi, plus)
             return self.perturb(x, u, -h, lo, hi, minus)
         checks.check_direction(u, self.size)
+        if u.law in (Law.BLOCK, Law.COORDINATE):
+            self.perturb(x, u, h, lo, hi, plus)
+            return self.perturb(x, u, -h, lo, hi, minus)
         kernel = self._kernel("perturb_pair", x.dtype)
         h, rest = float(h), (self.size, u.law + 0, u.step, u.index, u.count, u.tag + 0, self._key)
 

@@ -1,4 +1,4 @@
-"""The inner loops of the CPU kernels as LLVM vector instructions, offered to numba as functions on addresses.
+"""Philox and Box-Muller as LLVM vector instructions, and the loops the CPU kernels are made of.
 
 Written as vectors of 16 lanes because LLVM's vectorizer prefers half-width vectors on many AVX-512 machines and needs
 run-time alias checks, which make an in-place call slow; a load-compute-store sequence of vectors needs neither.
@@ -13,11 +13,12 @@ The arithmetic is that of :mod:`vamo_bbo.backends.philox`, operation for operati
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped]
-from numba import extending, types
+from numba.core import cgutils
 
 from vamo_bbo.backends.philox import (
     COS_COEFFICIENTS,
@@ -29,10 +30,8 @@ from vamo_bbo.backends.philox import (
     WEYL,
 )
 
-intrinsic: Any = extending.intrinsic
-
 LANES = 16
-I32, I64 = ir.IntType(32), ir.IntType(64)
+I8, I32, I64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
 F32, F64 = ir.FloatType(), ir.DoubleType()
 SIGN, LOW = 0x80000000, 0xFFFFFFFF
 
@@ -138,7 +137,7 @@ def _horner(coefficients: Sequence[float], t: Vec) -> Vec:
 
 def single(value: float) -> float:
     """Round to float32."""
-    return float(types.float32.cast_python_value(value))
+    return float(np.float32(value))
 
 
 def normal_pair(radius: Vec, angle: Vec) -> tuple[Vec, Vec]:
@@ -169,23 +168,6 @@ def _counters(builder: Any, base: Any) -> Vec:
     return Vec(builder, base) + Vec(builder, steps)
 
 
-def _address(builder: Any, base: Any, offset: int, kind: Any) -> Any:
-    moved = builder.add(base, ir.Constant(I64, offset)) if offset else base
-    return builder.inttoptr(moved, kind.as_pointer())
-
-
-def _load(builder: Any, base: Any, offset: int, element: Any, align: int) -> Vec:
-    pointer = _address(builder, base, offset, ir.VectorType(element, LANES))
-    value = builder.load(pointer)
-    value.align = align
-    return Vec(builder, value)
-
-
-def _store(builder: Any, vector: Vec, base: Any, offset: int, align: int) -> None:
-    stored = builder.store(vector.value, _address(builder, base, offset, vector.value.type))
-    stored.align = align
-
-
 def _normal_rows(builder: Any, base: Any, rest: Sequence[Any]) -> list[tuple[int, Vec]]:
     """Return (first element, 16 elements) eight times: the 128 elements of the group of 32 counters from ``base``."""
     c1, c2, c3, k0, k1 = (Vec(builder, v) for v in rest)
@@ -199,177 +181,96 @@ def _normal_rows(builder: Any, base: Any, rest: Sequence[Any]) -> list[tuple[int
     return rows
 
 
-# Arguments of the functions below: addresses are int64; ``base`` is the first counter of the group; ``c1``, ``c2``,
-# ``c3`` are the other counter words (index, step low, tag and step high) and ``k0``, ``k1`` the key, each an int64 in
-# 0 .. 2**32 - 1. Steps and coefficients are float32 or float64, which is the type of the arrays.
+def bytes_of(element: Any) -> int:
+    """Return the size of an LLVM type."""
+    return {I8: 1, I32: 4, F32: 4, I64: 8, F64: 8}[element]
 
 
-def _element(kind: Any) -> tuple[Any, int]:
-    """Return the LLVM type and the size in bytes of a numba type."""
-    return {types.float32: (F32, 4), types.float64: (F64, 8), types.uint8: (ir.IntType(8), 1)}[kind]
+def constant(value: int) -> Any:
+    """Return an int64."""
+    return ir.Constant(I64, value)
 
 
-@intrinsic
-def normal_fill(typingctx, out, base, c1, c2, c3, k0, k1):
-    """Write the 128 float32 elements of a NORMAL group to ``out``."""
-
-    def codegen(context, builder, signature, args):
-        for first, u in _normal_rows(builder, args[1], args[2:]):
-            _store(builder, u, args[0], 4 * first, 4)
-        return context.get_dummy_value()
-
-    return types.void(*(types.int64,) * 7), codegen
+def load(builder: Any, base: Any, index: Any, element: Any, lanes: int = LANES) -> Vec:
+    """Load values ``index``, index + 1, ... of the array at address ``base``, aligned to one value."""
+    size = bytes_of(element)
+    place = builder.add(base, builder.mul(index, constant(size)))
+    kind = ir.VectorType(element, lanes) if lanes else element
+    value = builder.load(builder.inttoptr(place, kind.as_pointer()))
+    value.align = size
+    return Vec(builder, value)
 
 
-@intrinsic
-def normal_madd(typingctx, out, x, h, base, c1, c2, c3, k0, k1):
-    """Write ``x + h * u`` to ``out`` for the 128 elements of a NORMAL group."""
-
-    def codegen(context, builder, signature, args):
-        element, size = _element(signature.args[2])
-        step = Vec(builder, args[2])
-        for first, u in _normal_rows(builder, args[3], args[4:]):
-            cast = u if element == F32 else u.to("fpext", F64)
-            moved = _load(builder, args[1], size * first, element, size) + step * cast
-            _store(builder, moved, args[0], size * first, size)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64, h, *(types.int64,) * 6), codegen
+def store(vector: Vec, base: Any, index: Any) -> None:
+    """Store to values ``index``, index + 1, ... of the array at address ``base``."""
+    builder, size = vector.builder, bytes_of(vector.element)
+    place = builder.add(base, builder.mul(index, constant(size)))
+    stored = builder.store(vector.value, builder.inttoptr(place, vector.value.type.as_pointer()))
+    stored.align = size
 
 
-@intrinsic
-def normal_pair_madd(typingctx, plus, minus, x, h, base, c1, c2, c3, k0, k1):
-    """Write ``x + h * u`` to ``plus`` and ``x - h * u`` to ``minus`` for the 128 elements of a NORMAL group."""
-
-    def codegen(context, builder, signature, args):
-        element, size = _element(signature.args[3])
-        step = Vec(builder, args[3])
-        for first, u in _normal_rows(builder, args[4], args[5:]):
-            shift = step * (u if element == F32 else u.to("fpext", F64))
-            x = _load(builder, args[2], size * first, element, size)
-            _store(builder, x + shift, args[0], size * first, size)
-            _store(builder, x - shift, args[1], size * first, size)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64, types.int64, h, *(types.int64,) * 6), codegen
+def cast(vector: Vec, element: Any) -> Vec:
+    """Convert between float types, or from uint8."""
+    if vector.element == element:
+        return vector
+    if vector.element == I8:
+        return vector.to("uitofp", element)
+    return vector.to("fpext" if element == F64 else "fptrunc", element)
 
 
-@intrinsic
-def sign_words(typingctx, out, base, c1, c2, c3, k0, k1):
-    """Write the 64 words of 16 counters of a sign stream to ``out``, in the order of the stream."""
-
-    def codegen(context, builder, signature, args):
-        c1, c2, c3, k0, k1 = (Vec(builder, v) for v in args[2:])
-        w = philox((_counters(builder, args[1]), c1, c2, c3), (k0, k1))
-        order = [lane + LANES * which for lane in range(LANES) for which in range(2)]
-        mask = ir.Constant(ir.VectorType(I32, 2 * LANES), order)
-        even = builder.shuffle_vector(w[0].value, w[2].value, mask)  # words 0, 2, 0, 2, ...
-        odd = builder.shuffle_vector(w[1].value, w[3].value, mask)
-        order = [lane + 2 * LANES * which for lane in range(2 * LANES) for which in range(2)]
-        mask = ir.Constant(ir.VectorType(I32, 4 * LANES), order)
-        words = builder.shuffle_vector(even, odd, mask)
-        stored = builder.store(words, builder.inttoptr(args[0], words.type.as_pointer()))
-        stored.align = 4
-        return context.get_dummy_value()
-
-    return types.void(*(types.int64,) * 7), codegen
+def loop(builder: Any, start: Any, stop: Any, step: int, body: Callable[[Any], None]) -> None:
+    """Call ``body(i)`` for i = start, start + step, ... below stop."""
+    with cgutils.for_range_slice(builder, start, stop, constant(step), I64) as (i, _):
+        body(i)
 
 
-def _signed(step: Vec, words: Any, chunk: int) -> Vec:
-    """Return ``step`` times the 16 signs of half-word ``chunk`` of the words at an address."""
-    builder = step.builder
-    wide = step.element == F64
-    element, bits = (I64, 64) if wide else (I32, 32)
-    loaded = builder.load(_address(builder, words, 4 * (chunk // 2), I32))
-    loaded.align = 4
-    word = Vec(builder, loaded)
-    word = word.to("zext", I64) if wide else word
-    shifts = [bits - 1 - (LANES * (chunk % 2) + lane) for lane in range(LANES)]
-    sign = (word << Vec(builder, ir.Constant(ir.VectorType(element, LANES), shifts))) & (1 << (bits - 1))
+def each(builder: Any, n: Any, body: Callable[[Any, int], None]) -> None:
+    """Call ``body(first, lanes)`` for all of n values: 16 at a time, then one at a time (lanes = 0)."""
+    whole = builder.and_(n, constant(-LANES))
+    loop(builder, constant(0), whole, LANES, lambda i: body(i, LANES))
+    loop(builder, whole, n, 1, lambda i: body(i, 0))
+
+
+def normal_loop(builder: Any, g0: Any, g1: Any, rest: Sequence[Any], use: Callable[[Any, Vec], None]) -> None:
+    """For groups g0..g1 of a NORMAL direction, call ``use(first coordinate, 16 elements)`` eight times."""
+
+    def group(g: Any) -> None:
+        base, start = builder.mul(g, constant(2 * LANES)), builder.mul(g, constant(8 * LANES))
+        for first, u in _normal_rows(builder, base, rest):
+            use(builder.add(start, constant(first)), u)
+
+    loop(builder, g0, g1, 1, group)
+
+
+def sign_loop(builder: Any, g0: Any, g1: Any, use: Callable[[Any, Any, int], None]) -> None:
+    """For groups g0..g1 of a tile, call ``use(first element, first word, chunk)`` for eight chunks of 16."""
+
+    def group(g: Any) -> None:
+        start, word = builder.mul(g, constant(8 * LANES)), builder.mul(g, constant(4))
+        for chunk in range(8):
+            use(builder.add(start, constant(LANES * chunk)), builder.add(word, constant(chunk // 2)), chunk % 2)
+
+    loop(builder, g0, g1, 1, group)
+
+
+def signed(step: Vec, words: Any, word: Any, half: int) -> Vec:
+    """Return ``step`` times the 16 signs in a half of the word with index ``word`` at address ``words``."""
+    element, bits = (I64, 64) if step.element == F64 else (I32, 32)
+    value = load(step.builder, words, word, I32, 0)
+    value = value.to("zext", I64) if bits == 64 else value
+    shifts = [bits - 1 - (LANES * half + lane) for lane in range(LANES)]
+    sign = (value << Vec(step.builder, ir.Constant(ir.VectorType(element, LANES), shifts))) & (1 << (bits - 1))
     return (step.to("bitcast", element) ^ sign).to("bitcast", step.element)
 
 
-@intrinsic
-def sign_madd(typingctx, out, x, h, words):
-    """Write ``x + h * u`` to ``out`` for 128 elements whose signs are the four words at ``words``."""
-
-    def codegen(context, builder, signature, args):
-        element, size = _element(signature.args[2])
-        for chunk in range(8):
-            offset = size * LANES * chunk
-            x = _load(builder, args[1], offset, element, size)
-            _store(builder, x + _signed(Vec(builder, args[2]), args[3], chunk), args[0], offset, size)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64, h, types.int64), codegen
+def stream_words(builder: Any, base: Any, rest: Sequence[Any]) -> Any:
+    """Return the 64 words of 16 counters in stream order."""
+    c1, c2, c3, k0, k1 = (Vec(builder, v) for v in rest)
+    w = [v.value for v in philox((_counters(builder, base), c1, c2, c3), (k0, k1))]
+    return _interleave(builder, _interleave(builder, w[0], w[2]), _interleave(builder, w[1], w[3]))
 
 
-@intrinsic
-def sign_pair_madd(typingctx, plus, minus, x, h, words):
-    """Write ``x + h * u`` and ``x - h * u`` for 128 elements whose signs are the four words at ``words``."""
-
-    def codegen(context, builder, signature, args):
-        element, size = _element(signature.args[3])
-        for chunk in range(8):
-            offset = size * LANES * chunk
-            x = _load(builder, args[2], offset, element, size)
-            shift = _signed(Vec(builder, args[3]), args[4], chunk)
-            _store(builder, x + shift, args[0], offset, size)
-            _store(builder, x - shift, args[1], offset, size)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64, types.int64, h, types.int64), codegen
-
-
-@intrinsic
-def sign_madd4(typingctx, out, h0, h1, h2, h3, words):
-    """Add ``h0 * u0`` to ``h3 * u3``, in this order, to 128 elements; words of a direction are 256 bytes apart."""
-
-    def codegen(context, builder, signature, args):
-        element, size = _element(signature.args[1])
-        for chunk in range(8):
-            offset = size * LANES * chunk
-            total = _load(builder, args[0], offset, element, size)
-            for j in range(4):
-                words = builder.add(args[5], ir.Constant(I64, 256 * j))
-                total = total + _signed(Vec(builder, args[1 + j]), words, chunk)
-            _store(builder, total, args[0], offset, size)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, h0, h0, h0, h0, types.int64), codegen
-
-
-@intrinsic(prefer_literal=True)
-def stack_bytes(typingctx, n):
-    """Return the address of ``n`` (a literal) bytes on the stack of the calling function, aligned to 64."""
-    if not isinstance(n, types.IntegerLiteral):
-        return None
-    count = n.literal_value
-
-    def codegen(context, builder, signature, args):
-        with builder.goto_entry_block():
-            slot = builder.alloca(ir.ArrayType(ir.IntType(8), count))
-            slot.align = 64
-        return builder.ptrtoint(slot, I64)
-
-    return types.int64(n), codegen
-
-
-@intrinsic
-def pointer(typingctx, address, like):
-    """Return ``address`` as a pointer to values of the type of ``like``."""
-
-    def codegen(context, builder, signature, args):
-        return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
-
-    return types.CPointer(like)(types.int64, like), codegen
-
-
-@intrinsic
-def size_of(typingctx, like):
-    """Return the size in bytes of the type of ``like``."""
-
-    def codegen(context, builder, signature, args):
-        return ir.Constant(I64, _element(like)[1])
-
-    return types.int64(like), codegen
+def _interleave(builder: Any, first: Any, second: Any) -> Any:
+    lanes = first.type.count
+    order = [lane + lanes * which for lane in range(lanes) for which in range(2)]
+    return builder.shuffle_vector(first, second, ir.Constant(ir.VectorType(I32, 2 * lanes), order))
