@@ -336,8 +336,8 @@ def test_ledger_costs() -> None:
 
 def test_default_limits() -> None:
     assert default_limits(ProblemInfo(), 10**6, Budget()) == (100_000.0, 100_000.0)
-    assert default_limits(ProblemInfo(n_samples=7), 3, Budget()) == (700.0, math.inf)
-    assert default_limits(ProblemInfo(n_samples=7, gradient="full"), 3, Budget()) == (2100.0, 210.0)
+    assert default_limits(ProblemInfo(n_samples=7000), 3, Budget()) == (700_000.0, math.inf)
+    assert default_limits(ProblemInfo(n_samples=7, gradient="full"), 3, Budget()) == (100_000.0, 10_000.0)
     assert default_limits(ProblemInfo(), 3, Budget(max_time=1)) == (math.inf, math.inf)
     assert default_limits(ProblemInfo(), 3, Budget(maxfev=9, maxiter=1)) == (9.0, math.inf)
 

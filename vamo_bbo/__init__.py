@@ -16,6 +16,7 @@ from vamo_bbo._errors import (
     StateError,
     VamoError,
 )
+from vamo_bbo.command import Command
 from vamo_bbo.minimize import minimize
 from vamo_bbo.optimizer import Optimizer, Trial
 from vamo_bbo.problem import FiniteSum
@@ -43,6 +44,7 @@ __all__ = [
     "BackendUnavailable",
     "CapabilityError",
     "Choice",
+    "Command",
     "EvaluationError",
     "FiniteSum",
     "Integer",

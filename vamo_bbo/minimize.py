@@ -48,7 +48,7 @@ def minimize(
     workers: Any = 1,
     vectorized: bool = False,
     backend: str = "auto",
-    noisy: bool | None = None,
+    noisy: bool | str | None = None,
     x_scale: Any = None,
     maxfev: float | None = None,
     maxjev: float | None = None,
@@ -105,8 +105,10 @@ def minimize(
         ``fun`` takes points as rows, (k, d) -> (k,).
     backend : {"auto", "numpy", "numba", "cupy"}
         Who computes directions.
-    noisy : bool, optional
-        Whether ``fun`` is noisy. None: under "auto", x0 is evaluated twice to see; else taken as False.
+    noisy : bool, "seed" or "rng", optional
+        Whether ``fun`` is noisy. None: under "auto", x0 is evaluated twice to see; else taken as False. "seed" or
+        "rng": noisy, and our solvers call ``fun(x, *args, seed=int)`` or ``fun(x, *args, rng=Generator)`` with common
+        random numbers: all evaluations of a round get the same, so that their noise cancels in differences.
     x_scale : float or (d,) array, optional
         Scale of steps and perturbations; for our solvers the width of finite bounds by default.
     maxfev, maxjev : float, optional
@@ -194,7 +196,7 @@ class Call:
     workers: Any = 1
     vectorized: bool = False
     backend: str = "auto"
-    noisy: bool | None = None
+    noisy: bool | str | None = None
     x_scale: Any = None
     progress: bool = False
     eval_timeout: float | None = None
@@ -271,7 +273,7 @@ def run_ours(call: Call, method: Any) -> OptimizeResult:
         bounds=call.bounds,
         x_scale=call.x_scale,
         vectorized=call.vectorized,
-        noisy=bool(call.noisy),
+        noisy=call.noisy or False,
     )
     if call.levels is not None:
         problem.objective.declare(levels=call.levels)

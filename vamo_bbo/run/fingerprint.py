@@ -66,7 +66,7 @@ def fingerprint(
         "x_scale": describe(objective.scaling.scale),
         "n_samples": objective.info.n_samples,
         "gradient": objective.info.gradient,
-        "noisy": objective.info.noisy,
+        "noisy": objective.noise or objective.info.noisy,
         "rng": seed,
         "on_error": describe(policy.on_error),
         "retries": policy.retries,

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from vamo_bbo._typing import Array, FloatArray, IndexArray
+from vamo_bbo._typing import Array, FloatArray, IndexArray, Tag
 from vamo_bbo.core import sampling
 from vamo_bbo.core.types import Answer, Probe, ProblemInfo
 from vamo_bbo.problem import FiniteSum
@@ -98,6 +98,9 @@ class Objective:
         ``fun`` takes (k, D) points as rows and returns (k,) values.
     noisy : bool
         Whether two evaluations of one point may differ.
+    noise : {"seed", "rng"}, optional
+        Common random numbers: ``fun`` takes this keyword, an int or a ``numpy.random.Generator``, and all its
+        randomness comes from it. All probes of a round get the same, so that differences compare points and not draws.
 
     Attributes
     ----------
@@ -120,8 +123,10 @@ class Objective:
         upper: Array | None = None,
         vectorized: bool = False,
         noisy: bool = False,
+        noise: str | None = None,
     ) -> None:
         self.fun, self.args, self.jac, self.vectorized = fun, args, jac, vectorized
+        self.noise, self.keywords = noise, dict[str, Any]()
         self.size, self.dtype = size, np.dtype(dtype)
         self.scaling = Scaling() if scaling is None else scaling
         self.exception: Exception | None = None
@@ -136,6 +141,7 @@ class Objective:
             upper=upper,
             noisy=noisy,
             chunk_size=self.sum.chunk_size if self.sum else ProblemInfo().chunk_size,
+            grad_cost=self.sum.grad_cost if self.sum else ProblemInfo().grad_cost,
         )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -170,10 +176,12 @@ class Objective:
         began = perf_counter()
         try:
             x = z if self.scaling.trivial else self.scaling.to_user(z)
+            if self.noise is not None:
+                self.keywords = {self.noise: noise_of(probe, seed, self.noise)}
             if self.sum is not None:
                 answer = self._evaluate_sum(self.sum, probe, x, seed)
             elif probe.want == "value":
-                value: Any = self._single(x) if self.vectorized else self.fun(x, *self.args)  # type: ignore[operator]
+                value: Any = self._single(x) if self.vectorized else self._call(x)
                 if type(value) is not float:
                     value = outputs.scalar(value[0] if self.jac is True else value)
                 error = None if math.isfinite(value) else outputs.trouble(value)
@@ -204,13 +212,15 @@ class Objective:
             facts["per_sample"] = not self.mean_only
         return answer, facts
 
-    def evaluate_rows(self, probes: Sequence[Probe], z: Array, worker: str = "") -> list[Answer]:
+    def evaluate_rows(self, probes: Sequence[Probe], z: Array, seed: int = 0, worker: str = "") -> list[Answer]:
         """Return the answers to value probes at the rows of ``z``, shape (k, d), by one vectorized call.
 
         An exception fails every row: a function that can fail for some rows returns NaN there.
         """
         began = perf_counter()
         try:
+            if self.noise is not None:
+                self.keywords = {self.noise: noise_of(probes[0], seed, self.noise)}
             if not self.scaling.trivial:
                 z = np.stack([self.scaling.to_user(row) for row in z])
             values = outputs.rows(self._call(z), len(probes))
@@ -239,7 +249,7 @@ class Objective:
         return n if probe.batch is None else sampling_size(probe, n)
 
     def _call(self, x: Array) -> Any:
-        return self.fun(x, *self.args)  # type: ignore[operator]
+        return self.fun(x, *self.args, **self.keywords)  # type: ignore[operator]
 
     def _single(self, x: Array) -> float:
         return outputs.rows(self._call(x[None, :]), 1)[0]
@@ -259,7 +269,7 @@ class Objective:
         else:
             if probe.want == "both":
                 value = self._single(self._spare(x)) if self.vectorized else outputs.scalar(self._call(self._spare(x)))
-            raw = self.jac(x, *self.args)  # type: ignore[operator, misc]
+            raw = self.jac(x, *self.args, **self.keywords)  # type: ignore[operator, misc]
         error = outputs.trouble(value) if probe.want == "both" else None
         grad, grad_error = self._gradient(name, raw)
         return Answer(probe.id, value, None, grad, 1, error or grad_error)
@@ -316,6 +326,27 @@ class Objective:
             grad, grad_error = self._gradient(name, raw_gradient)
             error = error or grad_error
         return Answer(probe.id, value, values if want == "values" else None, grad, count, error)
+
+
+def noise_of(probe: Probe, seed: int, kind: str) -> Any:
+    """Return the common random numbers of ``probe``: an int, or a new generator, that its whole round shares.
+
+    Probes outside the loop (x0, the re-estimate of the answer) each have their own.
+
+    Examples
+    --------
+    >>> from vamo_bbo.core.types import AnchorRef
+    >>> base, leg = (Probe((3, 0, 0, i), AnchorRef("x", 0)) for i in range(2))
+    >>> noise_of(base, 1, "seed") == noise_of(leg, 1, "seed")
+    True
+    """
+    if probe.noise is not None:
+        words = [seed, Tag.NOISE, probe.noise]
+    else:
+        step, phase, attempt, index = probe.id
+        words = [seed, Tag.NOISE, *(w & (2**64 - 1) for w in (step, phase, attempt)), 0 if step >= 0 else 1 + index]
+    sequence = np.random.SeedSequence(words)
+    return np.random.default_rng(sequence) if kind == "rng" else int(sequence.generate_state(1, np.uint32)[0])
 
 
 def sampling_size(probe: Probe, n: int) -> int:

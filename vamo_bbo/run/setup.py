@@ -133,7 +133,7 @@ def setup(
     bounds: Any = None,
     x_scale: Any = None,
     vectorized: bool = False,
-    noisy: bool = False,
+    noisy: bool | str = False,
     remove_fixed: bool = True,
 ) -> Setup:
     """Return the objective of a call to ``minimize``, and its start.
@@ -147,6 +147,11 @@ def setup(
     """
     if not callable(fun) and not isinstance(fun, FiniteSum):
         raise OptionError(f"fun must be a callable or a FiniteSum, got {fun!r}.")
+    if isinstance(noisy, str) and (noisy not in ("seed", "rng") or isinstance(fun, FiniteSum)):
+        raise OptionError(
+            "noisy must be None, True, False, or, for a callable that takes common random numbers, 'seed' or 'rng'; "
+            f"got {noisy!r}."
+        )
     if isinstance(fun, FiniteSum) and vectorized:
         raise OptionError("vectorized=True is for a plain callable; a FiniteSum gets many samples in a call already.")
     x = parse_x0(x0)
@@ -183,7 +188,8 @@ def setup(
         lower=lower,
         upper=upper,
         vectorized=vectorized,
-        noisy=noisy,
+        noisy=bool(noisy),
+        noise=noisy if isinstance(noisy, str) else None,
     )
     return Setup(objective, z0.copy(), x, full_lower, full_upper)
 

@@ -122,24 +122,26 @@ def default_limits(info: ProblemInfo, size: int, budget: Budget) -> tuple[float,
     """Return (maxfev, maxjev) of a run: the user's, or stated defaults so that every run ends.
 
     A plain objective: ``min(1000 (d + 1), 100_000)`` values, and as many gradients. A finite sum of n terms: 30 n
-    sample gradients and 300 n sample values when it has gradients, else 100 n sample values. A limit that the user
-    gave is kept; ``max_time`` and ``maxiter`` alone switch the defaults off. If only ``maxjev`` was given,
-    the default ``maxfev`` is at least ten times it, so that the gradient budget is the one that ends the run.
+    sample gradients (at least 10_000) and ten times as many sample values when it has gradients, else 100 n sample
+    values (at least 100_000). A limit that the user gave is kept; ``max_time`` and ``maxiter`` alone switch the
+    defaults off. If only ``maxjev`` was given, the default ``maxfev`` is at least ten times it, so that the gradient
+    budget is the one that ends the run.
 
     Examples
     --------
     >>> default_limits(ProblemInfo(), 4, Budget())
     (5000.0, 5000.0)
     >>> default_limits(ProblemInfo(n_samples=10, gradient="full"), 4, Budget(maxjev=100))
-    (3000.0, 100.0)
+    (100000.0, 100.0)
     """
     bounded = budget.max_time is not None or budget.maxiter is not None
     if info.n_samples is None:
         values = gradients = float(min(1000 * (size + 1), 100_000))
     elif info.gradient == "none":
-        values, gradients = 100.0 * info.n_samples, math.inf
+        values, gradients = max(100.0 * info.n_samples, 1e5), math.inf
     else:
-        values, gradients = 300.0 * info.n_samples, 30.0 * info.n_samples
+        gradients = max(30.0 * info.n_samples, 1e4)
+        values = 10.0 * gradients
     if bounded:
         values = gradients = math.inf
     if budget.maxjev is not None:

@@ -99,7 +99,7 @@ class SerialExecutor(InProcess):
             rows = np.empty((len(chosen), x.size), x.dtype)
             for probe, row in zip(chosen, rows, strict=True):
                 materialize(state, probe, row)
-            answers = self.objective.evaluate_rows(chosen, rows)
+            answers = self.objective.evaluate_rows(chosen, rows, state.seed)
         done = {p.id for p in chosen}
         self.queue = deque(p for p in queue if p.id not in done)
         return answers
