@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from vamo_bbo._typing import Array
 from vamo_bbo.problem import FiniteSum
-from vamo_bbo.run.stop import Budget
+from vamo_bbo.run.stop import Budget, Code
 from vamo_bbo.scipy_calls import limits, violation_of
-from vamo_bbo.scipy_objective import Watched
+from vamo_bbo.scipy_methods import stopped
+from vamo_bbo.scipy_objective import StopRun, Watched
 
 if TYPE_CHECKING:
     from vamo_bbo.minimize import Call
@@ -74,9 +76,17 @@ def run_auto(call: Call) -> Any:
     noisy, watched = bool(call.noisy), None
     plain = not isinstance(call.fun, FiniteSum) and not call.has_gradient and call.x_scale is None
     if plain and call.noisy is None and (call.limits.get("maxfev") or _PROBE_FROM) >= _PROBE_FROM:
-        watched, noisy = _probe(call)
+        watched, args, x0 = _watch(call)
+        try:
+            noisy = watched.differs_at(x0, args)
+        except StopRun as stop:
+            return stopped(watched, x0, stop.code, stop.detail)
+        except KeyboardInterrupt:
+            if watched.best_x is None:
+                raise
+            return stopped(watched, x0, Code.INTERRUPTED)
     choice = choose(call, noisy)
-    call.noisy = noisy
+    call.noisy = call.noisy or noisy
     if watched is not None and choice.method == "L-BFGS-B":
         result = _descend(call, watched)
     elif watched is not None:
@@ -90,8 +100,8 @@ def run_auto(call: Call) -> Any:
     return result
 
 
-def _probe(call: Call) -> tuple[Watched, bool]:
-    """Return counts that hold two values at x0, and whether they differ."""
+def _watch(call: Call) -> tuple[Watched, tuple[Any, ...], Array]:
+    """Return the counted objective, its arguments, and x0 within the bounds."""
     lower, upper = limits(call.bounds, call.x0)
     x0 = np.atleast_1d(np.asarray(call.x0))
     x0 = x0.astype(x0.dtype if x0.dtype in (np.float32, np.float64) else np.float64)
@@ -107,7 +117,7 @@ def _probe(call: Call) -> tuple[Watched, bool]:
         upper=upper,
     )
     args = call.args if isinstance(call.args, tuple) else (call.args,)
-    return watched, watched.differs_at(x0, args)
+    return watched, args, x0
 
 
 def _descend(call: Call, watched: Watched) -> Any:

@@ -19,7 +19,8 @@ from vamo_bbo.constraints import rows_of
 from vamo_bbo.core.types import AnchorRef, Probe
 from vamo_bbo.problem import FiniteSum
 from vamo_bbo.run.objective import Objective
-from vamo_bbo.scipy_objective import Watched
+from vamo_bbo.run.stop import Code
+from vamo_bbo.scipy_objective import StopRun, Watched
 
 __all__ = [
     "chosen",
@@ -58,14 +59,22 @@ def counted_gradient(watched: Watched, jac: Callable[..., Any]) -> Callable[...,
     return gradient
 
 
-def counting(watched: Watched, callback: Callable[..., Any] | None, rebuild: bool) -> Callable[..., Any] | None:
-    """Return a callback that counts iterations, with the signature of the user's."""
+def counting(
+    watched: Watched, callback: Callable[..., Any] | None, rebuild: bool, uncaught: bool
+) -> Callable[..., Any] | None:
+    """Return a callback that counts iterations, with the signature of the user's.
+
+    ``rebuild``: scipy calls it with a point, whatever its signature. ``uncaught``: scipy does not catch
+    ``StopIteration``.
+    """
 
     def count(xk: Array, *rest: Any) -> None:
         watched.iterated()
 
     if callback is None:
         return count
+    if uncaught and callable(callback):
+        return counting(watched, _stopping(callback), rebuild, False)
     if not callable(callback) or not wants_result(callback):
 
         def positional(xk: Array, *rest: Any) -> Any:
@@ -89,6 +98,19 @@ def counting(watched: Watched, callback: Callable[..., Any] | None, rebuild: boo
         return named(result)
 
     return rebuilt
+
+
+def _stopping(callback: Callable[..., Any]) -> Callable[..., Any]:
+    """Return ``callback`` with the same signature whose ``StopIteration`` ends the run in our way."""
+
+    @functools.wraps(callback, updated=())
+    def stopping(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return callback(*args, **kwargs)
+        except StopIteration:
+            raise StopRun(Code.CALLBACK) from None
+
+    return stopping
 
 
 def chosen(method: str | Callable[..., Any] | None, bounds: Any, constraints: Any) -> str:

@@ -17,7 +17,7 @@ from vamo_bbo.run.stop import Budget, Code, is_success, message
 from vamo_bbo.scipy_calls import chosen, counted_gradient, counting, full_sum, limits, raised_by_method, violation_of
 from vamo_bbo.scipy_objective import Mapper, StopRun, Watched
 
-__all__ = ["BOUNDED", "METHODS", "check_method", "minimize_scipy"]
+__all__ = ["BOUNDED", "METHODS", "check_method", "minimize_scipy", "stopped"]
 
 METHODS = (
     "Nelder-Mead",
@@ -205,23 +205,13 @@ class _Run:
             "bounds": bounds,
             "constraints": constraints,
             "tol": tol,
-            "callback": counting(self.watched, callback, rebuild),
+            "callback": counting(self.watched, callback, rebuild, self.method == "tnc"),
             "options": options,
         }
 
     def stopped(self, code: Code, detail: str = "") -> Any:
         """Return the result of a run that scipy's method did not end itself."""
-        watched = self.watched
-        x = np.atleast_1d(np.array(self.x0, dtype=np.float64)) if watched.best_x is None else watched.best_x
-        fun = float("nan") if watched.best_x is None else watched.best_f
-        success = is_success(code) and watched.best_violation <= 0.0
-        result: Any = OptimizeResult()
-        result.x, result.fun, result.success, result.status = x, fun, success, int(code)
-        result.message = message(code, detail)
-        result.nfev, result.nit = watched.nfev, watched.nit
-        if self.method not in _NO_GRADIENT:
-            result.njev = watched.njev
-        return self._extended(result)
+        return stopped(self.watched, self.x0, code, detail, gradient=self.method not in _NO_GRADIENT)
 
     def finished(self, result: Any) -> Any:
         """Return scipy's result, with exact counts, and the best point where scipy's is not it."""
@@ -237,14 +227,27 @@ class _Run:
             feasible = watched.violation is None or watched.violation(result.x) <= 0.0
             if not (feasible and value <= watched.best_f):
                 result.x, result.fun = watched.best_x.astype(result.x.dtype), watched.best_f
-        return self._extended(result)
+        return _extended(result, self.watched)
 
-    def _extended(self, result: Any) -> Any:
-        watched = self.watched
-        result.nfev_samples, result.njev_samples = watched.nfev * watched.cost, watched.njev * watched.cost
-        result.n_failed, result.failures = watched.failures.count, watched.failures.records
-        result.history = watched.history
-        return result
+
+def stopped(watched: Watched, x0: Any, code: Code, detail: str = "", *, gradient: bool = True) -> Any:
+    """Return the best point evaluated as a result; ``code`` says what ended the run."""
+    x = np.atleast_1d(np.array(x0, dtype=np.float64)) if watched.best_x is None else watched.best_x
+    result: Any = OptimizeResult()
+    result.x, result.fun = x, float("nan") if watched.best_x is None else watched.best_f
+    result.success, result.status = is_success(code) and watched.best_violation <= 0.0, int(code)
+    result.message = message(code, detail)
+    result.nfev, result.nit = watched.nfev, watched.nit
+    if gradient:
+        result.njev = watched.njev
+    return _extended(result, watched)
+
+
+def _extended(result: Any, watched: Watched) -> Any:
+    result.nfev_samples, result.njev_samples = watched.nfev * watched.cost, watched.njev * watched.cost
+    result.n_failed, result.failures = watched.failures.count, watched.failures.records
+    result.history = watched.history
+    return result
 
 
 def check_method(name: str) -> str:

@@ -133,6 +133,7 @@ class Watched:
         self.began = time.perf_counter()
         self.on_iteration: Callable[[Watched], None] | None = None
         self._latest: deque[tuple[Array, float]] = deque(maxlen=64)
+        self._reserved = 0  # legs of the present finite difference that are not counted yet
         self._known: tuple[Array, Any] | None = None
         self._base_x: Array | None = None
         self._base = math.nan  # value of the latest evaluation that was not part of a finite difference
@@ -217,6 +218,7 @@ class Watched:
         if not asked:
             return []
         self.spend(len(asked), count=False)
+        self._reserved = len(asked)
         args = asked[0][1]
         guarded = Guarded(self.fun, args, self.vectorized)
         points = [x.copy() for x, _ in asked]
@@ -226,8 +228,9 @@ class Watched:
             raw = (self.mapper or map)(guarded, points)
         values, outcomes = [], iter(raw)
         for x, _ in asked:
-            self.nfev += 1
             value, exception, log = next(outcomes)
+            self.nfev += 1
+            self._reserved -= 1
             values.append(self._leg(x, args, value, exception, log))
         return values
 
@@ -284,7 +287,7 @@ class Watched:
 
     def _fits_one_more(self) -> bool:
         limit = self.budget.maxfev
-        return limit is None or (self.nfev + 1) * self.cost <= limit
+        return limit is None or (self.nfev + self._reserved + 1) * self.cost <= limit
 
     def _raise_at_start(self, trouble: str | None, exception: Exception | None) -> None:
         if exception is not None:
