@@ -184,8 +184,8 @@ def test_unbounded_laws_are_refused_inside_bounds():
 
 def test_smoothing_is_capped_at_half_the_smallest_width():
     narrow = ProblemInfo(lower=np.array([-1.0, 0.0]), upper=np.array([1.0, 1e-3]))
-    state = solvers.zo_sgd(smoothing=0.5).init(np.zeros(2), seed=0, backend="numpy", info=narrow)
-    assert {abs(p.h) for p in solvers.zo_sgd(smoothing=0.5).ask(state)} == {5e-4}
+    state = solvers.zo_sgd(0.1, smoothing=0.5).init(np.zeros(2), seed=0, backend="numpy", info=narrow)
+    assert {abs(p.h) for p in solvers.zo_sgd(0.1, smoothing=0.5).ask(state)} == {5e-4}
 
 
 @pytest.mark.parametrize(

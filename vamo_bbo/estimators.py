@@ -27,6 +27,7 @@ __all__ = [
     "Difference",
     "FirstOrder",
     "ForwardDifference",
+    "Replicates",
     "law_factor",
     "parse_law",
 ]
@@ -141,7 +142,9 @@ class Difference:
 
     def _length(self, ctx: Context) -> float:
         """Return the rms perturbation of this step, capped at half the smallest width of the bounds."""
-        base = SMOOTHING[ctx.arrays["x"].dtype.itemsize] if self.smoothing is None else self.smoothing
+        base = self.smoothing
+        if base is None:  # what the calibration of a noisy objective found, or the default
+            base = ctx.scalars.get("smoothing") or SMOOTHING[ctx.arrays["x"].dtype.itemsize]
         length = base * self.schedule(ctx.step, ctx.scalars["progress"])
         if self.unit_length:
             length /= math.sqrt(ctx.size)
@@ -324,6 +327,39 @@ def CoordinateDifference(smoothing: float | None = None) -> Difference:
 
 
 @dataclass(frozen=True, slots=True)
+class Replicates:
+    """Repeated values at one point: they show the noise of the objective. ``differences`` holds the values themselves.
+
+    Examples
+    --------
+    >>> Replicates(3).cost(ProblemInfo(), 10)
+    (3, 0)
+    """
+
+    count: int = 3
+
+    def check(self, info: ProblemInfo, size: int) -> None:
+        """Accept every objective."""
+
+    def cost(self, info: ProblemInfo, size: int) -> tuple[int, int]:
+        """Return the values and gradients of one measurement, per sample of its batch."""
+        return self.count, 0
+
+    def plan(self, request: Request, ctx: Context, first: int) -> list[Probe]:
+        """Return the base probe ``count`` times, without a common noise key."""
+        state = ctx.state
+        ids = [(state.step, state.phase, state.attempt, first + k) for k in range(self.count)]
+        return [Probe(i, request.at, batch=batch) for i in ids for batch in request.batches]
+
+    def reduce(
+        self, request: Request, ctx: Context, probes: Sequence[Probe], answers: Sequence[Answer]
+    ) -> Measured | None:
+        """Return the values that did not fail, or None if all did."""
+        values = np.array([v for v in map(_value, answers) if math.isfinite(v)])
+        return Measured(Estimate(), float(np.mean(values)), differences=values) if values.size else None
+
+
+@dataclass(frozen=True, slots=True)
 class FirstOrder:
     """The objective's own gradient: one gradient per batch.
 
@@ -333,6 +369,8 @@ class FirstOrder:
     ----------
     fill : Difference
         Estimator of the unknown coordinates; unused with a full gradient.
+    with_value : bool, default True
+        Ask a plain objective for its value beside the gradient: the best point and the step size are judged by it.
 
     Examples
     --------
@@ -341,6 +379,7 @@ class FirstOrder:
     """
 
     fill: Difference = field(default_factory=Difference)
+    with_value: bool = True
 
     def check(self, info: ProblemInfo, size: int) -> None:
         """Raise without a gradient."""
@@ -354,25 +393,23 @@ class FirstOrder:
             self.fill.check(info, size)
 
     def cost(self, info: ProblemInfo, size: int) -> tuple[int, int]:
-        """Return one gradient, and the values that fill a partial one."""
-        return (self.fill.cost(info, size)[0] if info.gradient == "partial" else 0), 1
+        """Return one gradient, the values that fill a partial one, and the value of a plain objective."""
+        filled = self.fill.cost(info, size)[0] if info.gradient == "partial" else 0
+        return filled + (self._want(info) == "both"), 1
+
+    def _want(self, info: ProblemInfo) -> Want:
+        """Ask a plain objective for its value too (the differences of a partial gradient measure it anyway)."""
+        plain = info.n_samples is None and info.gradient == "full"
+        return "both" if self.with_value and plain else "gradient"
 
     def _filler(self) -> Difference:
         return replace(self.fill, mask="unknown")
 
     def plan(self, request: Request, ctx: Context, first: int) -> list[Probe]:
         """Return one gradient probe per batch, and the differences that fill a partial gradient."""
-        state = ctx.state
+        state, want = ctx.state, self._want(ctx.info)
         probes = [
-            Probe(
-                (state.step, state.phase, state.attempt, first + k),
-                request.at,
-                None,
-                0.0,
-                batch,
-                "gradient",
-                state.step,
-            )
+            Probe((state.step, state.phase, state.attempt, first + k), request.at, None, 0.0, batch, want, state.step)
             for k, batch in enumerate(request.batches)
         ]
         if ctx.info.gradient == "partial":
@@ -387,8 +424,9 @@ class FirstOrder:
         gradient = _mean_gradient(ctx, request, answers[:count])
         if gradient is None:
             return None
+        value = _value(answers[0]) if self._want(ctx.info) == "both" else math.nan
         if ctx.info.gradient != "partial":
-            return Measured(Estimate((), ((1.0, gradient),)), gradient=gradient)
+            return Measured(Estimate((), ((1.0, gradient),)), value, gradient=gradient)
         gradient = gradient.copy()
         gradient[ctx.arrays["unknown"] != 0] = 0
         filled = self._filler().reduce(request._replace(per_sample=False), ctx, probes[count:], answers[count:])

@@ -12,7 +12,7 @@ from typing import Any
 
 from vamo_bbo._errors import OptionError
 from vamo_bbo._typing import Array
-from vamo_bbo.core.composite import FIRST_STEP
+from vamo_bbo.core.calibration import FIRST_STEP
 from vamo_bbo.core.solver import Context
 from vamo_bbo.schedules import Constant, Schedule
 
@@ -72,6 +72,11 @@ class Descent:
         """The estimate's size, if the step is normalized."""
         return ("rms",) if self.normalized else ()
 
+    @property
+    def automatic(self) -> bool:
+        """Whether no learning rate was given."""
+        return self.learning_rate is None
+
     def scalars(self, ctx: Context, reductions: Mapping[str, float]) -> dict[str, float]:
         """Return the step size."""
         if not self.normalized:
@@ -117,6 +122,11 @@ class Momentum:
     @property
     def calibrated(self) -> bool:
         """Whether the step size waits for the size of the first estimate."""
+        return self.learning_rate is None
+
+    @property
+    def automatic(self) -> bool:
+        """Whether no learning rate was given."""
         return self.learning_rate is None
 
     def scalars(self, ctx: Context, reductions: Mapping[str, float]) -> dict[str, float]:
@@ -166,6 +176,11 @@ class Adam:
         _check(self.learning_rate, beta1=self.beta1, beta2=self.beta2)
         if not self.epsilon > 0:
             raise OptionError(f"epsilon must be positive, got {self.epsilon!r}.")
+
+    @property
+    def automatic(self) -> bool:
+        """Whether no learning rate was given."""
+        return self.learning_rate is None
 
     def scalars(self, ctx: Context, reductions: Mapping[str, float]) -> dict[str, float]:
         """Return the step size and the two bias corrections."""
@@ -226,6 +241,11 @@ class AdaMM:
         if not self.epsilon > 0:
             raise OptionError(f"epsilon must be positive, got {self.epsilon!r}.")
 
+    @property
+    def automatic(self) -> bool:
+        """Whether no learning rate was given."""
+        return self.learning_rate is None
+
     def scalars(self, ctx: Context, reductions: Mapping[str, float]) -> dict[str, float]:
         """Return the step size."""
         base = FIRST_STEP if self.learning_rate is None else self.learning_rate
@@ -266,6 +286,11 @@ class Sign:
 
     def __post_init__(self) -> None:
         _check(self.learning_rate)
+
+    @property
+    def automatic(self) -> bool:
+        """Whether no learning rate was given."""
+        return self.learning_rate is None
 
     def scalars(self, ctx: Context, reductions: Mapping[str, float]) -> dict[str, float]:
         """Return the step size."""

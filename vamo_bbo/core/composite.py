@@ -11,13 +11,13 @@ import numpy as np
 
 from vamo_bbo import backends
 from vamo_bbo._errors import CapabilityError, OptionError
-from vamo_bbo._typing import Array, Tag
+from vamo_bbo._typing import Array
+from vamo_bbo.core.calibration import SHRINKAGE, Calibration, judge, set_learning_rate
 from vamo_bbo.core.estimate import Estimate, Measured
 from vamo_bbo.core.solver import (
     ArraySpec,
     Context,
     Cost,
-    Estimator,
     Recipe,
     Request,
     Rule,
@@ -27,7 +27,7 @@ from vamo_bbo.core.solver import (
 )
 from vamo_bbo.core.types import Answer, Probe, ProbeId, ProblemInfo
 
-__all__ = ["COPY_BELOW", "FIRST_STEP", "Calibration", "Composite"]
+__all__ = ["COPY_BELOW", "Composite"]
 
 COPY_BELOW = 1_000_000
 """Dimension below which the last good point is a copy; above, a pure zeroth-order step is undone by regeneration."""
@@ -40,25 +40,8 @@ MAX_ATTEMPTS = 20
 
 DEFAULT_BATCH = 32
 
-CALIBRATION_PHASE = -1
-
-FIRST_STEP = 0.01
-"""Root mean square of the first automatic step, in units of ``x_scale``."""
-
-
-class Calibration(NamedTuple):
-    """How the scale of the first estimate is measured at x0, counted in the budget.
-
-    Attributes
-    ----------
-    estimator : Estimator
-        Measured once; its differences give the size of one direction's estimate.
-    n_directions : int
-        Directions that the recipe averages in every step.
-    """
-
-    estimator: Estimator
-    n_directions: int
+RECOVERY = math.sqrt(2.0)
+"""Growth of a step that failures have shortened, per success, up to its full length: two successes undo a failure."""
 
 
 class _Round(NamedTuple):
@@ -87,7 +70,7 @@ class Composite:
         Reshuffled samples, fixed batches in reshuffled order, or independent draws. "auto": "epoch", or "fixed" when
         the objective returns only batch means.
     calibration : Calibration, optional
-        Measurement at x0 that chooses a calibrated learning rate; None uses the first step's own estimate.
+        Measurement at x0 for runs without a given learning rate; None uses the first step's own estimate.
     without_gradient : Recipe, optional
         Recipe for objectives without a gradient; None means they are refused.
     name : str
@@ -150,7 +133,10 @@ class Composite:
             return 1
         if self.batch_size is not None and self.batch_size > n:
             raise OptionError(f"batch_size must be at most n_samples={n}, got {self.batch_size}.")
-        return min(DEFAULT_BATCH, n) if self.batch_size is None else int(self.batch_size)
+        if self.batch_size is not None:
+            return int(self.batch_size)
+        preferred = getattr(self.recipe_for(info), "preferred_batch", None)
+        return min(DEFAULT_BATCH if preferred is None else preferred(info), n)
 
     def _kind(self, info: ProblemInfo) -> str:
         if self.sampling != "auto":
@@ -186,8 +172,8 @@ class Composite:
         if info.unknown is not None:
             state.arrays["unknown"][...] = info.unknown
         state.scalars.update(damping=1.0, progress=0.0, spent=0.0, ignored=0.0, value=math.nan)
-        if self.calibration is not None and self.rule.calibrated:
-            state.phase = CALIBRATION_PHASE
+        if self.calibration is not None and self.rule.automatic:
+            state.phase = self.calibration.first_phase(info)
         state.scalars["horizon"] = math.inf if horizon is None else float(horizon)
         return state
 
@@ -197,7 +183,10 @@ class Composite:
         if plan is not None and plan.key == key:
             return plan
         ctx = self._context(state)
-        requests = self._calibration(ctx) if self._calibrating(state) else self.recipe_for(state.info).plan(ctx)
+        if self.calibration is not None and state.phase < 0:
+            requests = self.calibration.requests(ctx)
+        else:
+            requests = self.recipe_for(state.info).plan(ctx)
         probes: list[Probe] = []
         slices: list[slice] = []
         for request in requests:
@@ -238,7 +227,9 @@ class Composite:
         return None
 
     def recommend(self, state: State) -> Array:
-        """Return the last point at which a round succeeded, or the iterate if none is kept."""
+        """Return the recipe's average of iterates, or the last point at which a round succeeded, or the iterate."""
+        if state.step and "average" in state.arrays:
+            return state.arrays["average"]
         return state.arrays["last_good" if state.attempt and "last_good" in state.arrays else "x"]
 
     def _close(self, state: State, plan: _Round) -> None:
@@ -252,11 +243,12 @@ class Composite:
                 self._retreat(state)
                 return
             got[request.name] = measured
-            if math.isfinite(measured.value):
-                state.scalars["value"] = measured.value
-        if self._calibrating(state):
-            self._calibrated(ctx, got["calibration"])
-            self._next(state, phase=state.phase + 1)
+        if state.phase < 0:
+            assert self.calibration is not None
+            self._next(state, self.calibration.close(ctx, got))
+            return
+        if not self._value_is_good(state, got):
+            self._retreat(state)
             return
         recipe = self.recipe_for(state.info)
         estimate = recipe.combine(ctx, got)
@@ -267,11 +259,20 @@ class Composite:
             self._retreat(state)
             return
         recipe.observe(ctx, got, estimate)
-        # A crash of the objective halves the step; later successes win it back, so that random failures do not stop a
-        # run.
-        state.scalars["damping"] = min(1.0, state.scalars["damping"] * math.sqrt(2.0))
+        if state.scalars["damping"] < 1.0:
+            # A crash halves the step; successes win it back, so that random failures do not stop a run.
+            state.scalars["damping"] = min(1.0, state.scalars["damping"] * RECOVERY)
         state.step += 1
         self._next(state, phase=0)
+
+    def _value_is_good(self, state: State, got: Mapping[str, Measured]) -> bool:
+        """Keep the value at x; without a given learning rate, judge by it whether the last step helped."""
+        value = next((m.value for m in got.values() if math.isfinite(m.value)), math.nan)
+        if math.isnan(value):
+            return True
+        state.scalars["value"] = value
+        # Values of different mini-batches do not compare.
+        return state.info.n_samples is not None or not self.rule.automatic or judge(state, value)
 
     def _next(self, state: State, phase: int) -> None:
         state.phase = phase
@@ -285,25 +286,6 @@ class Composite:
         for probe, answer in zip(probes, answers, strict=True):
             state.scalars["spent"] += answer.n_samples * (price if probe.want in ("gradient", "both") else 1.0)
         state.scalars["progress"] = min(1.0, state.scalars["spent"] / state.scalars["horizon"])
-
-    def _calibrating(self, state: State) -> bool:
-        return state.phase == CALIBRATION_PHASE
-
-    def _calibration(self, ctx: Context) -> tuple[Request, ...]:
-        assert self.calibration is not None
-        stream = ctx.stream(Tag.CALIBRATION)
-        return (Request("calibration", self.calibration.estimator, ctx.anchor("x"), (ctx.mini_batch(),), stream),)
-
-    def _calibrated(self, ctx: Context, measured: Measured) -> None:
-        """Choose the learning rate from the rms that the mean over q independent directions would have."""
-        assert self.calibration is not None
-        assert measured.differences is not None
-        rms = math.sqrt(float(np.mean(measured.differences**2)) / self.calibration.n_directions)
-        self._set_learning_rate(ctx.state, rms)
-
-    def _set_learning_rate(self, state: State, rms: float) -> None:
-        # A flat start gives no scale: the unit step size then waits for the first slope.
-        state.scalars["learning_rate"] = FIRST_STEP / rms if rms > 0 else 1.0
 
     def _rms(self, ctx: Context, estimate: Estimate) -> float:
         size, total = ctx.size, 0.0
@@ -327,7 +309,7 @@ class Composite:
                 return False
             reductions["rms"] = rms
             if needs_rate:
-                self._set_learning_rate(state, rms)
+                set_learning_rate(state, rms)
         scalars = rule.scalars(ctx, reductions)
         state.scalars["step_size"] = scalars["learning_rate"]
         if "last_good" in state.arrays:
@@ -372,7 +354,7 @@ class Composite:
             directions_of(state).accumulate(undo, (), 0, x.size, x)
             state.undo = ()
         state.versions["x"] += 1
-        state.scalars["damping"] *= 0.5
+        state.scalars["damping"] *= SHRINKAGE
         state.phase = min(state.phase, 0)
         state.attempt += 1
         state.inbox.clear()

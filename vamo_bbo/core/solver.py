@@ -438,6 +438,11 @@ class Rule(Protocol):
         ...
 
     @property
+    def automatic(self) -> bool:
+        """Whether no learning rate was given: steps are then judged by what they did to the value."""
+        ...
+
+    @property
     def calibrated(self) -> bool:
         """Whether ``scalars`` reads a calibrated ``ctx.scalars["learning_rate"]``."""
         ...

@@ -47,7 +47,8 @@ def adam(
 
     Notes
     -----
-    Cost per step: ``batch_size`` sample gradients, no value. Memory: x, the last good x, two moments, the gradient.
+    Cost per step: ``batch_size`` sample gradients, no value; one gradient and one value of a plain callable. Memory: x,
+    the last good x, two moments, the gradient.
 
     References
     ----------

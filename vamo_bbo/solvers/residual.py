@@ -10,6 +10,7 @@ from vamo_bbo.estimators import FirstOrder, ForwardDifference
 from vamo_bbo.recipes import Residual
 from vamo_bbo.rules import Descent
 from vamo_bbo.schedules import Constant, Schedule
+from vamo_bbo.solvers.zo_sgd import calibration
 
 __all__ = ["residual"]
 
@@ -71,9 +72,10 @@ def residual(
     """
     target = ForwardDifference(n_directions, smoothing, law)
     return Composite(
-        Residual(FirstOrder(), target, mixing),
+        Residual(FirstOrder(with_value=False), target, mixing),
         Descent(learning_rate, schedule or Constant()),
         batch_size,
         sampling,
+        calibration(target, enough=True),
         name="residual",
     )

@@ -42,7 +42,8 @@ def sgd(
 
     Notes
     -----
-    Cost per step: ``batch_size`` sample gradients, no value. Memory: x and the last good x, plus the gradient.
+    Cost per step: ``batch_size`` sample gradients, no value; one gradient and one value of a plain callable. Memory: x
+    and the last good x, plus the gradient.
 
     References
     ----------

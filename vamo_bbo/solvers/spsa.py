@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
-from vamo_bbo.core.composite import Calibration, Composite
+from vamo_bbo.core.composite import Composite
 from vamo_bbo.estimators import CentralDifference
 from vamo_bbo.recipes import Plain
 from vamo_bbo.rules import Descent
 from vamo_bbo.schedules import Power
-from vamo_bbo.solvers.zo_sgd import CALIBRATION_DIRECTIONS
+from vamo_bbo.solvers.zo_sgd import calibration
 
 __all__ = ["spsa"]
 
@@ -40,8 +40,8 @@ def spsa(
     n_directions : int, default 1
         Directions averaged per step.
     smoothing : float, optional
-        c, the first perturbation in units of ``x_scale``; None means 1e-4 (float32: 1e-2). For a noisy objective choose
-        it near the standard deviation of the noise divided by the slope you expect.
+        c, the first perturbation in units of ``x_scale``. None means 1e-4 (float32: 1e-2); where repeated values at x0
+        differ and no learning rate is given, a length whose differences stand out of the noise.
     stability : float, default 10
         A; Spall recommends a tenth of the expected number of steps.
     step_decay, smoothing_decay : float, default 0.602, 0.101
@@ -56,8 +56,8 @@ def spsa(
 
     Notes
     -----
-    Cost per step: ``2 n_directions`` values (per sample of the batch), and 16 once for the calibration. Memory: x and,
-    below d = 1e6, the last good x.
+    Cost per step: ``2 n_directions`` values (per sample of the batch), and without a learning rate 3 + 16 to 80 at the
+    start. Memory: x and, below d = 1e6, the last good x.
 
     References
     ----------
@@ -73,14 +73,12 @@ def spsa(
     >>> bool(result.fun < 1e-3)
     True
     """
-    schedule = Power(smoothing_decay)
-    estimator = replace(CentralDifference(n_directions, smoothing), schedule=schedule)
-    probes = replace(estimator, n_directions=CALIBRATION_DIRECTIONS)
+    estimator = replace(CentralDifference(n_directions, smoothing), schedule=Power(smoothing_decay))
     return Composite(
         Plain(estimator),
         Descent(learning_rate, Power(step_decay, stability)),
         batch_size,
         sampling,
-        Calibration(probes, n_directions),
+        calibration(estimator),
         name="spsa",
     )

@@ -10,6 +10,7 @@ from vamo_bbo.estimators import ForwardDifference
 from vamo_bbo.recipes import Plain
 from vamo_bbo.rules import AdaMM
 from vamo_bbo.schedules import Constant, Schedule
+from vamo_bbo.solvers.zo_sgd import calibration
 
 __all__ = ["zo_adamm"]
 
@@ -63,10 +64,12 @@ def zo_adamm(
     >>> bool(result.fun < 1e-3)
     True
     """
+    estimator = ForwardDifference(n_directions, smoothing, law)
     return Composite(
-        Plain(ForwardDifference(n_directions, smoothing, law)),
+        Plain(estimator),
         AdaMM(learning_rate, beta1, beta2, schedule=schedule or Constant()),
         batch_size,
         sampling,
+        calibration(estimator),
         name="zo-adamm",
     )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 from vamo_bbo._typing import Law
-from vamo_bbo.core.composite import Calibration, Composite
-from vamo_bbo.estimators import ForwardDifference
+from vamo_bbo.core.calibration import Calibration
+from vamo_bbo.core.composite import Composite
+from vamo_bbo.estimators import Difference, ForwardDifference, Replicates
 from vamo_bbo.recipes import Plain
 from vamo_bbo.rules import Descent
 from vamo_bbo.schedules import Constant, Schedule
@@ -17,11 +19,16 @@ CALIBRATION_DIRECTIONS = 8
 """Directions that calibrate a step size: the rms of their slopes has a relative standard deviation of about 1/4."""
 
 
-def calibration(n_directions: int | None, smoothing: float | None, law: str | Law) -> Calibration | None:
-    """Return the extra measurement that too few directions per step need before a step size can be chosen."""
-    if n_directions is None or n_directions >= CALIBRATION_DIRECTIONS:
-        return None
-    return Calibration(ForwardDifference(CALIBRATION_DIRECTIONS, smoothing, law), n_directions)
+def calibration(estimator: Difference, *, enough: bool = False) -> Calibration:
+    """Return what a solver that steps along ``estimator`` measures at x0 when no learning rate is given.
+
+    ``enough`` says that the size of the first step's estimate needs no measurement of its own; it never does when the
+    step averages at least CALIBRATION_DIRECTIONS directions.
+    """
+    q = estimator.n_directions
+    slopes = replace(estimator, n_directions=max(CALIBRATION_DIRECTIONS, q or 0), schedule=Constant())
+    enough = enough or q is None or q >= CALIBRATION_DIRECTIONS
+    return Calibration(slopes, Replicates(), q or CALIBRATION_DIRECTIONS, enough, estimator.smoothing is not None)
 
 
 def zo_sgd(
@@ -41,11 +48,14 @@ def zo_sgd(
     Parameters
     ----------
     learning_rate : float, optional
-        Step size :math:`\eta`; None makes the first step 0.01 ``x_scale`` in root mean square.
+        Step size :math:`\eta`. None makes the first step 0.01 ``x_scale`` in root mean square; on an objective that is
+        not a sum, a step that raised f by more than its noise is then taken back and halved, and one that lowered it
+        lets the next grow by a fifth.
     n_directions : int, optional
         q; None means ``min(8, d)``.
     smoothing : float, optional
-        Rms length :math:`\mu` of a perturbation in units of ``x_scale``; None means 1e-4 (float32: 1e-2).
+        Rms length :math:`\mu` of a perturbation in units of ``x_scale``. None means 1e-4 (float32: 1e-2); where
+        repeated values at x0 differ and no learning rate is given, a length whose differences stand out of the noise.
     law : {"rademacher", "normal", "sphere", "coordinate", "block"}
         Distribution of the directions. Bounds admit rademacher, coordinate and block.
     schedule, batch_size, sampling
@@ -58,8 +68,9 @@ def zo_sgd(
 
     Notes
     -----
-    Cost per step: ``q + 1`` values (per sample of the batch). With fewer than 8 directions and no learning rate, 9 more
-    at the start. Memory: x and, below d = 1e6, the last good x; directions are regenerated, never stored.
+    Cost per step: ``q + 1`` values (per sample of the batch). Without a learning rate 3 values at the start, and 9 to
+    45 more if they differ or q < 8; a step that is taken back costs its own round and one to measure the last good
+    point anew. Memory: x and, below d = 1e6, the last good x; directions are regenerated, never stored.
 
     References
     ----------
@@ -73,11 +84,12 @@ def zo_sgd(
     >>> bool(result.fun < 1e-3)
     True
     """
+    estimator = ForwardDifference(n_directions, smoothing, law)
     return Composite(
-        Plain(ForwardDifference(n_directions, smoothing, law)),
+        Plain(estimator),
         Descent(learning_rate, schedule or Constant()),
         batch_size,
         sampling,
-        calibration(n_directions, smoothing, law),
+        calibration(estimator),
         name="zo-sgd",
     )

@@ -10,6 +10,7 @@ from vamo_bbo.estimators import ForwardDifference
 from vamo_bbo.recipes import Plain
 from vamo_bbo.rules import Sign
 from vamo_bbo.schedules import Power, Schedule
+from vamo_bbo.solvers.zo_sgd import calibration
 
 __all__ = ["zo_sign_sgd"]
 
@@ -58,10 +59,12 @@ def zo_sign_sgd(
     >>> bool(result.fun < 1e-2)
     True
     """
+    estimator = ForwardDifference(n_directions, smoothing, law)
     return Composite(
-        Plain(ForwardDifference(n_directions, smoothing, law)),
+        Plain(estimator),
         Sign(learning_rate, schedule or Power(0.5)),
         batch_size,
         sampling,
+        calibration(estimator),
         name="zo-sign-sgd",
     )

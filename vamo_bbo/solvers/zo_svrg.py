@@ -89,6 +89,6 @@ def zo_svrg(
         Descent(learning_rate, schedule or Constant()),
         batch_size,
         sampling,
-        None if coordinate else calibration(count, smoothing, law),
+        None if coordinate else calibration(estimator),
         name="zo-svrg",
     )

@@ -1,0 +1,134 @@
+"""Automatic step sizes: the scale found at x0, noise, smoothing, and steps judged by what they did."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from loops import evaluate
+
+from vamo_bbo import solvers
+from vamo_bbo.core.calibration import FIRST_STEP, SIGNAL, judge
+from vamo_bbo.core.solver import State
+from vamo_bbo.core.types import Answer, ProblemInfo
+
+D = 10
+CURVATURE = np.logspace(0, 1, D)
+
+
+def quadratic(x):
+    return float(0.5 * CURVATURE @ (x - 1.0) ** 2)
+
+
+def noisy(sigma, seed=1):
+    rng = np.random.default_rng(seed)
+    return lambda x: quadratic(x) + sigma * rng.normal()
+
+
+def start(solver, x0=None, info=None):
+    return solver.init(np.zeros(D) if x0 is None else x0, seed=4, backend="numpy", info=info or ProblemInfo())
+
+
+def advance(solver, state, f, steps):
+    while state.step < steps:
+        state = solver.tell(state, [evaluate(state, p, f, None, None) for p in solver.ask(state)])
+    return state
+
+
+METHODS = {
+    "zo-sgd": solvers.zo_sgd(),
+    "zo-sgd-1": solvers.zo_sgd(n_directions=1),
+    "spsa": solvers.spsa(),
+    "zo-adamm": solvers.zo_adamm(),
+    "zo-sign-sgd": solvers.zo_sign_sgd(),
+}
+
+
+@pytest.mark.parametrize("factor", [1e-6, 1.0, 1e6])
+@pytest.mark.parametrize("name", ["zo-sgd", "zo-sgd-1", "spsa"])
+def test_first_step_has_the_stated_size_whatever_the_scale_of_f(name, factor):
+    """Without noise the iterates do not change when f is multiplied by a constant (up to rounding)."""
+    first = advance(METHODS[name], start(METHODS[name]), quadratic, 1).arrays["x"]
+    scaled = advance(METHODS[name], start(METHODS[name]), lambda x: factor * quadratic(x), 1).arrays["x"]
+    np.testing.assert_allclose(scaled, first, rtol=1e-6)
+    rms = np.sqrt(np.mean(first**2))
+    if name == "zo-sgd":
+        assert rms == pytest.approx(FIRST_STEP, rel=1e-9)
+    assert FIRST_STEP / 5 < rms < 5 * FIRST_STEP
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_deterministic_start_costs_three_values(name):
+    state = start(METHODS[name])
+    assert [p.direction for p in METHODS[name].ask(state)] == [None] * 3
+    state = METHODS[name].tell(state, [evaluate(state, p, quadratic, None, None) for p in METHODS[name].ask(state)])
+    assert state.scalars["noise"] == 0.0
+    assert "smoothing" not in state.scalars
+
+
+@pytest.mark.parametrize("sigma", [1e-3, 1e-1, 1.0])
+def test_noise_is_noticed_and_the_smoothing_stands_out_of_it(sigma):
+    solver = solvers.spsa()
+    state = advance(solver, start(solver), noisy(sigma), 1)
+    assert sigma / 10 < state.scalars["noise"] < 4 * sigma
+    slope = np.sqrt(np.mean(CURVATURE**2 * 1.0) * D)  # rms of <g, u> at x0
+    ideal = SIGNAL * np.sqrt(2.0) * state.scalars["noise"] / slope
+    assert np.clip(ideal, 1e-4, 0.3) / 4 <= state.scalars["smoothing"] <= 4 * np.clip(ideal, 1e-4, 0.3)
+
+
+def test_a_given_smoothing_is_kept():
+    solver = solvers.spsa(smoothing=0.02, smoothing_decay=0.0)
+    state = advance(solver, start(solver), noisy(0.1), 1)
+    assert {abs(p.h) for p in solver.ask(state)} == {0.02}
+
+
+@pytest.mark.parametrize("name", ["zo-sgd", "spsa", "zo-adamm"])
+@pytest.mark.parametrize("shift", [0.0, 30.0])
+def test_steps_grow_to_the_scale_of_the_problem(name, shift):
+    """From far away too: the start is 1 or 31 first-step lengths times a hundred from the optimum."""
+    solver = METHODS[name]
+    state = advance(solver, start(solver, np.full(D, -shift)), quadratic, 250)
+    assert quadratic(solver.recommend(state)) < 0.05 * quadratic(np.full(D, -shift))
+
+
+def test_a_step_that_did_harm_is_taken_back_and_halved():
+    solver = solvers.zo_sgd()
+    state = advance(solver, start(solver), quadratic, 3)
+    good, damping = state.arrays["last_good"].copy(), state.scalars["damping"]
+    worse = [Answer(p.id, 1e3) for p in solver.ask(state)]
+    state = solver.tell(state, worse)
+    np.testing.assert_array_equal(state.arrays["x"], good)
+    assert (state.step, state.attempt, state.scalars["damping"]) == (3, 1, damping / 2)
+    state = solver.tell(state, [Answer(p.id, 900.0 + k) for k, p in enumerate(solver.ask(state))])
+    assert state.step == 4  # the last good point is measured anew, whatever its value
+
+
+def test_a_given_learning_rate_is_left_alone():
+    solver = solvers.zo_sgd(0.5)
+    state = advance(solver, start(solver), quadratic, 3)
+    state = solver.tell(state, [Answer(p.id, 1e9 + k) for k, p in enumerate(solver.ask(state))])
+    assert (state.step, state.scalars["damping"]) == (4, 1.0)
+
+
+def test_judging_ignores_changes_within_the_noise():
+    state = State(0, "numpy", ProblemInfo())
+    state.scalars.update(damping=1.0, noise=1.0)
+    assert judge(state, 10.0)
+    assert all(judge(state, value) for value in (12.0, 9.0, 13.0, 7.0))
+    assert state.scalars["damping"] == 1.0
+    assert judge(state, 5.0)  # fallen by more than 3 sqrt(2) noise since the reference
+    assert state.scalars["damping"] > 1.0
+    assert not judge(state, 9.5)
+
+
+def test_mini_batches_are_not_judged():
+    """Values of different mini-batches do not compare: a finite sum keeps its calibrated step."""
+    data = np.linspace(-3.0, 3.0, 12)
+
+    def losses(x, i):
+        return (x[0] - data[i]) ** 2 + x[1:] @ x[1:]
+
+    solver = solvers.zo_sgd(batch_size=2)
+    state = solver.init(np.ones(D), seed=1, backend="numpy", info=ProblemInfo(n_samples=12))
+    while state.step < 30:
+        state = solver.tell(state, [evaluate(state, p, losses, None, 12) for p in solver.ask(state)])
+    assert state.scalars["damping"] == 1.0
