@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -61,12 +62,19 @@ def choose(call: Call, noisy: bool) -> Choice:
     if call.has_gradient:
         return Choice("L-BFGS-B", f"exact gradient, {about}")
     if noisy:
+        if d <= SMALL and not _has_cma():
+            return Choice("spsa", f"no gradient, {about}; `pip install vamo_bbo[cma]` would make it cma")
         return Choice("cma" if d <= SMALL else "spsa", f"no gradient, {about}")
-    if call.workers not in (None, 1) and d <= SMALL and not call.vectorized:
+    if call.workers not in (None, 1) and d <= SMALL and not call.vectorized and _has_cma():
         return Choice("cma", f"no gradient, {about}, several workers")
     if d <= DIFFERENCES:
         return Choice("L-BFGS-B", f"no gradient, {about}")
     return Choice("zo-sgd", f"no gradient, {about}: too many for differences")
+
+
+def _has_cma() -> bool:
+    """Return whether the optional package behind method "cma" is installed."""
+    return importlib.util.find_spec("cmaes") is not None
 
 
 def run_auto(call: Call) -> Any:
