@@ -10,6 +10,8 @@ import numpy as np
 from vamo_bbo._errors import OptionError, StateError
 from vamo_bbo._typing import AnyDirection, Array, Direction, Law, StoredDirection
 
+MAX_SIZE = 1 << 34
+"""A stream of normal numbers has 2**32 counters of four."""
 CACHED_NORMS = 4096
 """Squared norms a bound backend remembers before it starts over."""
 
@@ -18,8 +20,8 @@ def check_bind(seed: int, size: int) -> None:
     """Check a key and a dimension."""
     if not 0 <= seed < 1 << 64:
         raise OptionError(f"seed={seed!r}: a key has 64 bits, 0 <= seed < 2**64")
-    if size < 1:
-        raise OptionError(f"size={size!r}: a vector has at least one element")
+    if not 1 <= size <= MAX_SIZE:
+        raise OptionError(f"size={size!r}: a vector has 1 to 2**34 elements")
 
 
 def check_direction(u: AnyDirection, size: int) -> None:
@@ -74,7 +76,9 @@ def check_out(out: Any, lo: int, hi: int, size: int) -> None:
 def check_apart(a: Any, b: Any) -> None:
     """Check that two arrays share no memory."""
     if isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and np.may_share_memory(a, b):
-        raise OptionError("two of the arrays share memory; the result would depend on the order of its elements")
+        raise OptionError(
+            "two of the arrays overlap in memory; pass one array twice where that is allowed, or separate ones"
+        )
 
 
 def check_pair(x: Any, out: Any, lo: int, hi: int, size: int) -> None:

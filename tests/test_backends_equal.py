@@ -1,0 +1,167 @@
+"""The compiled backend gives the bits of the reference: every operation, odd sizes, tiles, types and threads."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from backend_cases import SEED, directions, same_bits, state_arrays, vector
+
+from vamo_bbo._typing import Array, Direction, Law
+from vamo_bbo.backends import get
+from vamo_bbo.backends.numba_cpu import NumbaDirections
+from vamo_bbo.backends.reference import ReferenceDirections
+
+SIZES = [1, 10, 127, 128, 129, 2048, 2100]
+TILES = [(0, 1.0), (0.34, 0.8), (0.5, 0.5)]
+WHOLE_SIGNS = [(0.3 * i - 1, Direction(Law.RADEMACHER, 9, i, 6)) for i in range(6)]
+
+
+def pair(d: int, threads: int = 1) -> tuple[ReferenceDirections, NumbaDirections]:
+    arrays = state_arrays(d)
+    return ReferenceDirections(SEED, d, arrays), NumbaDirections(SEED, d, arrays, threads)
+
+
+def tiles(d: int) -> list[tuple[int, int]]:
+    return [(int(a * d), int(b * d)) for a, b in TILES]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("d", SIZES)
+def test_fill_and_perturb(d, dtype):
+    slow, fast = pair(d)
+    x = vector(d, dtype)
+    for lo, hi in tiles(d):
+        for u in directions(d):
+            a, b = np.empty(hi - lo, dtype), np.full(hi - lo, np.nan, dtype)
+            slow.fill(u, lo, hi, a)
+            fast.fill(u, lo, hi, b)
+            assert same_bits(a, b), u
+            slow.perturb(x[lo:hi], u, 0.3, lo, hi, a)
+            fast.perturb(x[lo:hi], u, 0.3, lo, hi, b)
+            assert same_bits(a, b), u
+            in_place = x[lo:hi].copy()
+            fast.perturb(in_place, u, 0.3, lo, hi, in_place)
+            assert same_bits(a, in_place), u
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("d", SIZES)
+def test_pairs_and_rows(d, dtype):
+    slow, fast = pair(d)
+    x, us = vector(d, dtype), list(directions(d))
+    for lo, hi in tiles(d):
+        for u in us:
+            a, b = np.empty((2, hi - lo), dtype), np.full((2, hi - lo), np.nan, dtype)
+            slow.perturb_pair(x[lo:hi], u, 0.3, lo, hi, a[0], a[1])
+            fast.perturb_pair(x[lo:hi], u, 0.3, lo, hi, b[0], b[1])
+            assert same_bits(a, b), u
+    for some in (us, [u for u in us if isinstance(u, Direction) and u.mask is None]):
+        hs = [0.1 * k for k in range(len(some))]
+        a, b = np.empty((len(some), d), dtype), np.full((len(some), d), np.nan, dtype)
+        slow.perturb_rows(x, some, hs, a)
+        fast.perturb_rows(x, some, hs, b)
+        assert same_bits(a, b)
+
+
+def term_lists(d: int, x: Array) -> list[tuple[list, list]]:
+    terms = [(0.1 * (i + 1), u) for i, u in enumerate(directions(d))]
+    partial = [t for t in terms if t[1][0] in (Law.BLOCK, Law.COORDINATE)]
+    blocks = [(i + 0.5, Direction(Law.BLOCK, 3, i, min(d, 16))) for i in range(min(d, 16))]
+    dense = [(-0.7, x[::-1].copy()), (0.2, x)]
+    return [(terms, dense), (terms, []), (partial, []), (blocks, []), (WHOLE_SIGNS, []), ([], dense[:1]), ([], [])]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("d", SIZES)
+def test_accumulate(d, dtype):
+    slow, fast = pair(d)
+    x = vector(d, dtype)
+    for lo, hi in tiles(d):
+        for terms, dense in term_lists(d, x):
+            a, b = x[lo:hi].copy(), x[lo:hi].copy()
+            slow.accumulate(terms, dense, lo, hi, a)
+            fast.accumulate(terms, dense, lo, hi, b)
+            assert same_bits(a, b)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("d", SIZES)
+def test_reductions(d, dtype):
+    slow, fast = pair(d)
+    x, us = vector(d, dtype), list(directions(d))
+    assert same_bits(slow.project(x, us), fast.project(x, us))
+    assert slow.dot(x, x[::-1].copy()) == fast.dot(x, x[::-1].copy())
+    for u in us:
+        assert slow.norm2(u) == fast.norm2(u), u
+        assert fast.norm2(u) == fast.norm2(u)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("law", list(Law))
+def test_a_million_values_of_every_law(law):
+    d = 1_000_003
+    slow, fast = pair(d)
+    a, b = np.empty(d, np.float32), np.empty(d, np.float32)
+    for index in range(2):
+        slow.fill(Direction(law, 1, index, 3), 0, d, a)
+        fast.fill(Direction(law, 1, index, 3), 0, d, b)
+        assert same_bits(a, b)
+
+
+@pytest.mark.parametrize("law", [Law.NORMAL, Law.RADEMACHER, Law.BLOCK])
+def test_far_coordinates_of_a_long_vector(law):
+    d = 2**34
+    lo, hi = 2**33 + 2**32 + 77, 2**33 + 2**32 + 5000
+    slow, fast = pair_without_arrays(d)
+    u = Direction(law, 1, 0, 1)
+    x, a, b = vector(hi - lo, "float32"), np.empty(hi - lo, np.float32), np.empty(hi - lo, np.float32)
+    slow.perturb(x, u, 0.1, lo, hi, a)
+    fast.perturb(x, u, 0.1, lo, hi, b)
+    assert same_bits(a, b)
+    start = np.empty(hi - lo, np.float32)
+    fast.fill(u, 77, hi - lo + 77, start)
+    assert (start != (b - x) / np.float32(0.1)).any()
+
+
+def pair_without_arrays(d: int) -> tuple[ReferenceDirections, NumbaDirections]:
+    return ReferenceDirections(SEED, d, {}), NumbaDirections(SEED, d, {})
+
+
+@pytest.mark.parametrize("threads", [2, 3, 7])
+def test_threads_and_tiles_do_not_show(threads):
+    d = 2**19 + 77
+    one, many = NumbaDirections(SEED, d, {}, 1), NumbaDirections(SEED, d, {}, threads)
+    x = vector(d, "float32")
+    us = [Direction(law, 1, 1, 5) for law in Law]
+    for u in us:
+        a, b = np.empty(d, np.float32), np.empty(d, np.float32)
+        one.perturb(x, u, 0.1, 0, d, a)
+        many.perturb(x, u, 0.1, 0, d, b)
+        assert same_bits(a, b)
+        for lo, hi in ((0, 1000), (1000, 300_001), (300_001, d)):
+            many.perturb(x[lo:hi], u, 0.1, lo, hi, b[lo:hi])
+        assert same_bits(a, b)
+        assert one.norm2(u) == many.norm2(u)
+    a, b = x.copy(), x.copy()
+    one.accumulate([(0.5, u) for u in us], [(0.1, x)], 0, d, a)
+    many.accumulate([(0.5, u) for u in us], [(0.1, x)], 0, d, b)
+    assert same_bits(a, b)
+    assert same_bits(one.project(x, us), many.project(x, us))
+    assert one.dot(x, a) == many.dot(x, a)
+
+
+def test_automatic_choice_changes_over_without_a_trace(monkeypatch):
+    from vamo_bbo.backends import auto
+
+    monkeypatch.delitem(auto.sys.modules, "vamo_bbo.backends.numba_cpu")
+    monkeypatch.setattr(auto, "PATIENCE", 20 * auto.CALL_COST)
+    d, x = 10, vector(10, "float64")
+    chosen, slow = auto.AutoBackend().bind(SEED, d, {}), get("numpy").bind(SEED, d, {})
+    assert "perturb" not in vars(chosen)
+    for step in range(30):
+        u = Direction(Law.NORMAL, step, 0, 1)
+        a, b = np.empty(d), np.empty(d)
+        chosen.perturb(x, u, 0.1, 0, d, a)
+        slow.perturb(x, u, 0.1, 0, d, b)
+        assert same_bits(a, b)
+    assert "perturb" in vars(chosen)
