@@ -9,20 +9,19 @@ import pytest
 from scipy.optimize import OptimizeResult
 
 import vamo_bbo as vb
+from tests.methods import NEED_GRADIENT, PLAIN
 from vamo_bbo._errors import EvaluationError, OptionError
 from vamo_bbo.scipy_methods import METHODS as FOREIGN
-from vamo_bbo.solvers import METHODS
 
 D = 3
 CENTER = np.array([0.3, 0.6, 0.45])
 WEIGHTS = np.array([1.0, 3.0, 0.5])
 X0 = np.array([0.9, 0.1, 0.8])
-NEEDS_SUM = ("vamo", "vamo-paper", "svrg", "sgd", "adam", "zo-svrg")
-NEEDS_JAC = ("residual", "Newton-CG", "dogleg", "trust-ncg", "trust-exact", "trust-krylov")
+NEEDS_JAC = (*NEED_GRADIENT, "Newton-CG", "dogleg", "trust-ncg", "trust-exact", "trust-krylov")
 NEEDS_HESS = ("dogleg", "trust-ncg", "trust-exact", "trust-krylov")
 BOUNDED = ("Nelder-Mead", "Powell", "L-BFGS-B", "TNC", "COBYLA", "COBYQA", "SLSQP", "trust-constr")
 STRICT = ("Nelder-Mead", "Powell", "L-BFGS-B", "TNC", "COBYQA", "SLSQP")  # scipy: the others may step outside
-OURS = [name for name in METHODS if name not in NEEDS_SUM]
+OURS = [*PLAIN, *NEED_GRADIENT]
 ALL = ["auto", *OURS, *FOREIGN]
 LIMIT = 150
 
@@ -61,7 +60,7 @@ def run(method, fun, x0=X0, **kwargs):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         result = vb.minimize(fun, x0, method=method, rng=1, **kwargs)
-    assert type(result) is OptimizeResult
+    assert isinstance(result, OptimizeResult)
     assert isinstance(result.message, str)
     assert result.message
     assert isinstance(result.success, bool | np.bool_)

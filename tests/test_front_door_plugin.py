@@ -10,11 +10,9 @@ import pytest
 import scipy.optimize as so
 
 import vamo_bbo as vb
+from tests.methods import PLAIN
 from vamo_bbo._errors import OptionError
 from vamo_bbo.scipy_plugin import as_scipy_method
-from vamo_bbo.solvers import METHODS
-
-PLAIN = [name for name in METHODS if name not in ("vamo", "vamo-paper", "sgd", "svrg", "zo-svrg", "adam", "residual")]
 
 
 def bowl(x, center=0.5):
@@ -28,7 +26,7 @@ def double_well(x):
 @pytest.mark.parametrize("name", PLAIN)
 def test_every_method_runs_inside_scipys_minimize(name):
     result = so.minimize(bowl, [2.0, -1.0], method=as_scipy_method(name, rng=1, maxfev=400))
-    assert type(result) is so.OptimizeResult
+    assert isinstance(result, so.OptimizeResult)
     assert result.fun < bowl(np.array([2.0, -1.0]))
     assert result.nfev <= 400
 

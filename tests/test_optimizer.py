@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.methods import NEED_GRADIENT, SUMS
 from vamo_bbo._errors import CapabilityError, OptionError
 from vamo_bbo.optimizer import Optimizer
 from vamo_bbo.solvers import METHODS
@@ -18,7 +19,6 @@ from vamo_bbo.space import Choice, Integer, Real, Space
 
 RNG = np.random.default_rng(0)
 A, B = RNG.normal(size=(12, 3)), RNG.normal(size=12)
-SUMS = ("vamo", "vamo-paper", "svrg", "sgd", "adam", "residual", "zo-svrg")
 
 
 def losses(x, idx):
@@ -44,15 +44,15 @@ def bowl(trial):
 
 
 def make(name, **changes):
-    kwargs = {"rng": 3, "options": {"learning_rate": 0.01} if name != "cma" else {}}
-    if name in SUMS:
+    kwargs = {"rng": 3, "options": {} if name == "cma" else {"learning_rate": 0.01}}
+    if name in SUMS or name in NEED_GRADIENT:
         kwargs.update(n_samples=12, gradient=name != "zo-svrg")
     kwargs.update(changes)
     return Optimizer(np.full(3, 0.5), name, **kwargs)
 
 
 def answer(name):
-    return value_of if name in SUMS else bowl
+    return value_of if name in SUMS or name in NEED_GRADIENT else bowl
 
 
 def fingerprint(opt):

@@ -554,7 +554,7 @@ def test_options_and_bounds_of_the_user_are_not_written():
 
 def test_result_is_scipys_class_with_attribute_errors():
     result = minimize(rosen, X0, method="BFGS")
-    assert type(result) is OptimizeResult
+    assert isinstance(result, OptimizeResult)
     with pytest.raises(AttributeError):
         result.bogus  # noqa: B018
 

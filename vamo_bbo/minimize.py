@@ -174,7 +174,13 @@ def minimize(
     }
     call.policy = FailurePolicy(on_error, retries)
     call.asynchronous, call.journal = asynchronous, journal
-    return run_call(call, method)
+    return _as_result(run_call(call, method))
+
+
+def _as_result(result: OptimizeResult) -> OptimizeResult:
+    from vamo_bbo.result import Result
+
+    return Result(result)  # type: ignore[call-arg]
 
 
 @dataclass(slots=True)
@@ -400,4 +406,4 @@ def _minimize_space(arguments: dict[str, Any]) -> OptimizeResult:
         raise CapabilityError("scipy's methods cannot search Integer or Choice parameters; use method='cma'.")
     result: Any = run_call(call, arguments["method"])
     result.params = space.from_unit(result.x)
-    return result  # type: ignore[no-any-return]
+    return _as_result(result)
