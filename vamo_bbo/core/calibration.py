@@ -41,6 +41,9 @@ GROWTH, SHRINKAGE = 1.2, 0.5
 """Factors of the step after a step that helped and after one that did harm: a step that fails one time in five keeps
 its length (1.2^4 / 2 = 1.04). SHRINKAGE also follows a failure of the objective."""
 
+MEMORY = 30.0
+"""Degrees of freedom that the estimate of the noise keeps."""
+
 LONGEST = 4.0
 """Steps at most that one confirmed change counts for: the step then about doubles."""
 
@@ -83,9 +86,12 @@ class Calibration(NamedTuple):
     def requests(self, ctx: Context) -> tuple[Request, ...]:
         """Return the measurements of a calibration round."""
         stream, at, batch = ctx.stream(Tag.CALIBRATION), ctx.anchor("x"), (ctx.mini_batch(),)
+        replicates = Request("replicates", self.replicates, at, batch, stream)
+        slopes = Request("slopes", self.slopes, at, batch, stream)
         if ctx.phase == FIRST_PHASE:
-            return (Request("replicates", self.replicates, at, batch, stream),)
-        return (Request("slopes", self.slopes, at, batch, stream),)
+            return (replicates,)
+        # Three values only show that there is noise: its size takes a few more.
+        return (replicates, slopes) if _noise(ctx.scalars) > 0.0 and ctx.phase == FIRST_PHASE - 1 else (slopes,)
 
     def close(self, ctx: Context, got: Mapping[str, Measured]) -> int:
         """Take a round's measurements; return the next phase, 0 when the calibration is complete."""
@@ -93,13 +99,15 @@ class Calibration(NamedTuple):
         if "replicates" in got:
             values = got["replicates"].differences
             assert values is not None
-            scalars["noise"] = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
-            if (scalars["noise"] > 0.0 or ctx.info.noisy) and not self.fixed:
+            if len(values) > 1:
+                _add_noise(scalars, float(np.var(values, ddof=1)), len(values) - 1)
+        if "slopes" not in got:
+            if (_noise(scalars) > 0.0 or ctx.info.noisy) and not self.fixed:
                 scalars["smoothing"] = NOISY_SMOOTHING
             elif self.enough:
                 return 0
             return ctx.phase - 1
-        slopes, noise, length = got["slopes"].differences, scalars.get("noise", 0.0), scalars.get("smoothing", 0.0)
+        slopes, noise, length = got["slopes"].differences, _noise(scalars), scalars.get("smoothing", 0.0)
         assert slopes is not None
         power = float(np.mean(slopes**2))
         if length > 0.0:
@@ -129,19 +137,36 @@ def set_learning_rate(state: State, rms: float) -> None:
     state.scalars["learning_rate"] = FIRST_STEP / rms if rms > 0 else 1.0
 
 
+def _noise(scalars: Mapping[str, float]) -> float:
+    """Return the standard deviation of repeated values."""
+    return math.sqrt(scalars.get("noise_variance", 0.0))
+
+
+def _add_noise(scalars: dict[str, float], variance: float, weight: float) -> None:
+    """Pool a variance measured with ``weight`` degrees of freedom; old ones fade, so that noise may change."""
+    old = min(scalars.get("noise_weight", 0.0), MEMORY)
+    total = old + weight
+    scalars["noise_variance"] = (old * scalars.get("noise_variance", 0.0) + weight * variance) / total
+    scalars["noise_weight"] = total
+
+
 def judge(state: State, value: float) -> bool:
     """Compare the value at x with that at a reference point; return False if the last step must be taken back.
 
     ``scalars["damping"]``, the factor on every step, grows when f has fallen by more than the noise. The reference
     stays until then: small steps add up to a change that counts, and the more of them it took, the more the step grows.
+    A step that was taken back leads to a second value of one point: what it differs by is noise.
     """
     scalars = state.scalars
     reference, since = scalars.get("reference", math.inf), scalars.get("since", 0.0) + 1.0
-    margin = CONFIDENCE * math.sqrt(2.0) * scalars.get("noise", 0.0)
+    margin = CONFIDENCE * math.sqrt(2.0) * _noise(scalars)
     if value > reference + margin:
         # The last good point is measured anew, so that a lucky value cannot hold a run.
         scalars["reference"], scalars["since"] = math.inf, 0.0
         return False
+    if math.isinf(reference) and "last_value" in scalars:
+        _add_noise(scalars, 0.5 * (value - scalars["last_value"]) ** 2, 1.0)
+    scalars["last_value"] = value
     if value < reference - margin or math.isinf(reference):
         if math.isfinite(reference):
             scalars["damping"] *= GROWTH ** min(since, LONGEST)
