@@ -5,16 +5,18 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import selectors
 import signal
 import subprocess
 import sys
 import tempfile
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, Listener
+from multiprocessing.connection import wait as connection_wait
 from time import monotonic
 from typing import Any
 
-__all__ = ["Worker", "child_environment"]
+__all__ = ["Listening", "Worker", "child_environment"]
 
 KEPT_OUTPUT = 10_000
 """Characters kept of what a failed evaluation printed."""
@@ -115,6 +117,8 @@ class Worker:
         EOFError, OSError
             The worker is dead.
         """
+        if self.process.poll() is not None and not self.connection.poll():
+            raise EOFError  # it has ended, though a child of its own holds the connection open
         kind, value = pickle.loads(self.connection.recv_bytes())
         return kind, value
 
@@ -163,3 +167,40 @@ class Worker:
                 os.killpg(self.process.pid, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
             pass
+
+
+class Listening:
+    """Which workers have something to say: one selector for all of them, kept between calls."""
+
+    def __init__(self) -> None:
+        self.selector = None if sys.platform == "win32" else selectors.DefaultSelector()
+        self.workers: list[Worker] = []
+
+    def _files(self, worker: Worker) -> list[Any]:
+        return [worker.connection] if worker.pidfd is None else [worker.connection, worker.pidfd]
+
+    def add(self, worker: Worker) -> None:
+        """Listen to ``worker``."""
+        self.workers.append(worker)
+        if self.selector is not None:
+            for file in self._files(worker):
+                self.selector.register(file, selectors.EVENT_READ, worker)
+
+    def remove(self, worker: Worker) -> None:
+        """Listen to ``worker`` no more, before its files are closed."""
+        self.workers.remove(worker)
+        if self.selector is not None:
+            for file in self._files(worker):
+                self.selector.unregister(file)
+
+    def wait(self, timeout: float | None) -> list[Worker]:
+        """Return the workers that have said something or have died, after ``timeout`` seconds at most."""
+        if self.selector is None:
+            ready = connection_wait([w.connection for w in self.workers], timeout)
+            return [w for w in self.workers if w.connection in ready]
+        return list(dict.fromkeys(key.data for key, _ in self.selector.select(timeout)))
+
+    def close(self) -> None:
+        """Free the selector."""
+        if self.selector is not None:
+            self.selector.close()

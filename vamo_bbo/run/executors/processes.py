@@ -7,7 +7,6 @@ import pickle
 import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
-from multiprocessing.connection import wait
 from time import monotonic
 from typing import Any
 
@@ -18,7 +17,7 @@ from vamo_bbo._typing import Array
 from vamo_bbo.core.points import materialize
 from vamo_bbo.core.solver import State
 from vamo_bbo.core.types import Answer, Probe
-from vamo_bbo.run.executors.process import Worker
+from vamo_bbo.run.executors.process import Listening, Worker
 from vamo_bbo.run.executors.shared import SHARED, SharedArrays
 from vamo_bbo.run.executors.tasks import Declare, Message, Point
 from vamo_bbo.run.objective import Objective
@@ -66,6 +65,7 @@ class ProcessExecutor:
         self.objective, self.count, self.eval_timeout = objective, count, eval_timeout
         self.memory_limit, self.threads = memory_limit, threads
         self.workers: list[Worker] = []
+        self.listening = Listening()
         self.queue: deque[_Job] = deque()
         self.shared = SharedArrays()
         self.bad_starts = 0
@@ -89,8 +89,7 @@ class ProcessExecutor:
         while not answers and (self.queue or any(w.job for w in self.workers)):
             self._dispatch()
             remaining = self._patience(deadline)
-            ready = set(wait([f for w in self.workers for f in (w.connection, w.pidfd) if f is not None], remaining))
-            for worker in [w for w in self.workers if not ready.isdisjoint((w.connection, w.pidfd))]:
+            for worker in self.listening.wait(remaining):
                 answers += self._hear(worker)
             answers += self._expire()
             if deadline is not None and monotonic() >= deadline:
@@ -149,6 +148,7 @@ class ProcessExecutor:
         starting = sum(not w.ready for w in self.workers)
         while len(self.workers) < self.count and starting < len(self.queue):
             self.workers.append(Worker(self._setup(), self.threads))
+            self.listening.add(self.workers[-1])
             starting += 1
 
     def _setup(self) -> bytes:
@@ -192,9 +192,9 @@ class ProcessExecutor:
 
     def _hear(self, worker: Worker) -> list[Any]:
         """Return the answers that a readable worker brings: one, or a failed one if it is dead."""
+        if worker not in self.workers:
+            return []  # both of its files were ready, and the first said that it is dead
         try:
-            if not worker.connection.poll():  # the process has ended, and left nothing to read
-                return self._died(worker)
             kind, value = worker.receive()
         except (EOFError, OSError):
             return self._died(worker)
@@ -267,6 +267,7 @@ class ProcessExecutor:
 
     def _remove(self, worker: Worker, *, grace: float) -> None:
         self.workers.remove(worker)
+        self.listening.remove(worker)
         worker.end(grace=grace)
 
     def close(self) -> None:
@@ -274,6 +275,7 @@ class ProcessExecutor:
         self.queue.clear()
         idle = [w for w in self.workers if w.ready and w.job is None]
         for worker in self.workers:
+            self.listening.remove(worker)
             if worker not in idle:
                 worker.kill()
             else:
@@ -281,4 +283,5 @@ class ProcessExecutor:
         for worker in self.workers:
             worker.end()
         self.workers.clear()
+        self.listening.close()
         self.shared.close()
