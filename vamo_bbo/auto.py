@@ -9,6 +9,7 @@ import numpy as np
 
 from vamo_bbo._typing import Array
 from vamo_bbo.problem import FiniteSum
+from vamo_bbo.run.setup import parse_x0
 from vamo_bbo.run.stop import Budget, Code
 from vamo_bbo.scipy_calls import limits, violation_of
 from vamo_bbo.scipy_methods import stopped
@@ -81,6 +82,7 @@ def run_auto(call: Call) -> Any:
     """Choose a method, run it, and say so in the message."""
     from vamo_bbo.minimize import run_call
 
+    parse_x0(call.x0)  # a start that no method can use is refused before anything is evaluated
     noisy, watched = bool(call.noisy), None
     plain = not isinstance(call.fun, FiniteSum) and not call.has_gradient and call.x_scale is None
     if plain and call.noisy is None and (call.limits.get("maxfev") or _PROBE_FROM) >= _PROBE_FROM:
