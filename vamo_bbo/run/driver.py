@@ -366,7 +366,7 @@ class _Loop:
             ledger.njev,
             ledger.nfev_samples,
             ledger.njev_samples,
-            run.state.scalars.get("learning_rate", math.nan),
+            run.state.scalars.get("step_size", math.nan),
             perf_counter() - run.began,
             run.failures.count,
         )
