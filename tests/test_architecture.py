@@ -18,8 +18,8 @@ LAYERS = [
     ("backends",),
     ("core",),
     ("schedules",),
-    ("estimators", "rules"),
-    ("recipes",),
+    ("estimators", "rules", "sketch", "step_sizes"),
+    ("recipes", "gradient_tables"),
     ("space", "problem"),
     ("solvers", "testing"),
 ]

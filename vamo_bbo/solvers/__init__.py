@@ -8,6 +8,7 @@ from vamo_bbo.core.solver import Solver
 from vamo_bbo.solvers.adam import adam
 from vamo_bbo.solvers.cma import cma
 from vamo_bbo.solvers.residual import residual
+from vamo_bbo.solvers.saga import asgd, saga, sarah, storm
 from vamo_bbo.solvers.sgd import sgd
 from vamo_bbo.solvers.spsa import spsa
 from vamo_bbo.solvers.svrg import svrg
@@ -20,10 +21,14 @@ from vamo_bbo.solvers.zo_svrg import zo_svrg
 __all__ = [
     "METHODS",
     "adam",
+    "asgd",
     "cma",
     "residual",
+    "saga",
+    "sarah",
     "sgd",
     "spsa",
+    "storm",
     "svrg",
     "vamo",
     "vamo_paper",
@@ -37,6 +42,10 @@ METHODS: dict[str, Callable[..., Solver]] = {
     "vamo": vamo,
     "vamo-paper": vamo_paper,
     "svrg": svrg,
+    "saga": saga,
+    "sarah": sarah,
+    "storm": storm,
+    "asgd": asgd,
     "sgd": sgd,
     "adam": adam,
     "zo-svrg": zo_svrg,

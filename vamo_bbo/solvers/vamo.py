@@ -1,61 +1,193 @@
-"""VAMO: mini-batch gradients with a zeroth-order snapshot as control variate."""
+"""VAMO: mini-batch gradients with a control variate made of what the run already knows."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from vamo_bbo._errors import OptionError
 from vamo_bbo._typing import Law
-from vamo_bbo.core.composite import Composite
+from vamo_bbo.core import sampling as batches
+from vamo_bbo.core.composite import DEFAULT_BATCH, Composite
+from vamo_bbo.core.estimate import Estimate, Measured
+from vamo_bbo.core.solver import ArraySpec, Context, Cost, Request
+from vamo_bbo.core.types import ProblemInfo
 from vamo_bbo.estimators import FirstOrder, ForwardDifference
+from vamo_bbo.gradient_tables import GradientTable
 from vamo_bbo.recipes import ControlVariate, check_mixing
 from vamo_bbo.rules import Descent
 from vamo_bbo.schedules import Constant, Schedule
+from vamo_bbo.sketch import preconditioner as make_preconditioner
+from vamo_bbo.step_sizes import MeasuredStep
 
 __all__ = ["vamo", "vamo_paper"]
+
+Control = Literal["auto", "values", "gradients", "projections", "none"]
+Sampling = Literal["auto", "epoch", "fixed", "iid"]
+
+DEAR_GRADIENT = 30.0
+"""Price of a gradient in values from which the value table is chosen where batches do not repeat."""
+
+AVERAGING = 8.0
+"""Power of the polynomial average: it looks back over about a ninth of the steps so far."""
+
+SMALLEST_BATCH, LARGEST_BATCH, WANTED_BATCHES = 8, 64, 1000
+"""Default mini-batch of the gradient table: a thousandth of the samples, within limits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The recipe that suits the objective: value table, gradient table, its projections, or no control variate.
+
+    Attributes
+    ----------
+    control : {"auto", "values", "gradients", "projections", "none"}
+        Which; "auto" follows the rule in :func:`vamo`.
+    values : ControlVariate
+        The recipe of "values".
+    table : GradientTable
+        The recipe of the others, up to its storage.
+    repeats : bool
+        Whether mini-batches may be a fixed partition.
+    memory : float
+        Bytes that the table may take.
+    """
+
+    control: Control
+    values: ControlVariate
+    table: GradientTable
+    repeats: bool
+    memory: float
+
+    def resolve(self, info: ProblemInfo, size: int, batch_size: int) -> ControlVariate | GradientTable:
+        """Return the recipe."""
+        control = self._control(info, size, batch_size)
+        if control == "values":
+            return self.values
+        return replace(self.table, storage=control)
+
+    def _control(
+        self, info: ProblemInfo, size: int, batch_size: int
+    ) -> Literal["values", "gradients", "projections", "none"]:
+        if self.control != "auto":
+            return self.control
+        if info.gradient == "partial":
+            return "values"
+        if not self.repeats:
+            return "values" if info.grad_cost >= DEAR_GRADIENT else "none"
+        rows = 8.0 * batches.n_batches(info.n_samples or 1, batch_size)
+        if rows * size <= self.memory:
+            return "gradients"
+        guided = self.table.preconditioner
+        count = getattr(guided, "count", None)
+        return "projections" if count is not None and rows * count(size) <= self.memory else "none"
+
+    def preferred_batch(self, info: ProblemInfo) -> int:
+        """Return the default mini-batch size."""
+        if info.gradient != "full" or self.control == "values" or info.n_samples is None:
+            return DEFAULT_BATCH
+        return min(LARGEST_BATCH, max(SMALLEST_BATCH, info.n_samples // WANTED_BATCHES))
+
+    def _of(self, ctx: Context) -> ControlVariate | GradientTable:
+        found: ControlVariate | GradientTable | None = ctx.state.cache.get("recipe")
+        if found is None:
+            found = ctx.state.cache["recipe"] = self.resolve(ctx.info, ctx.size, ctx.batch_size)
+        return found
+
+    def arrays(self, info: ProblemInfo, size: int, batch_size: int) -> tuple[ArraySpec, ...]:
+        """Return the arrays of the recipe."""
+        return self.resolve(info, size, batch_size).arrays(info, size, batch_size)
+
+    def check(self, info: ProblemInfo, size: int) -> None:
+        """Raise if the recipe cannot work here."""
+        self.resolve(info, size, self.preferred_batch(info)).check(info, size)
+
+    def cost(self, info: ProblemInfo, size: int, batch_size: int) -> Cost:
+        """Return the recipe's cost."""
+        return self.resolve(info, size, batch_size).cost(info, size, batch_size)
+
+    def plan(self, ctx: Context) -> tuple[Request, ...]:
+        """Return the recipe's requests."""
+        return self._of(ctx).plan(ctx)
+
+    def combine(self, ctx: Context, got: Mapping[str, Measured]) -> Estimate | None:
+        """Return the recipe's estimate."""
+        return self._of(ctx).combine(ctx, got)
+
+    def observe(self, ctx: Context, got: Mapping[str, Measured], estimate: Estimate) -> None:
+        """Let the recipe learn."""
+        self._of(ctx).observe(ctx, got, estimate)
 
 
 def vamo(
     learning_rate: float | None = None,
     *,
+    control: Control = "auto",
+    preconditioner: Literal["auto", "guided", "diagonal", "none"] = "auto",
+    rank: int | None = None,
+    coefficient: float | Literal["adaptive"] = "adaptive",
+    averaging: float | Literal["auto"] | None = "auto",
+    memory: float = 2**30,
     n_directions: int | None = None,
     smoothing: float | None = None,
-    mixing: float | Literal["paper", "optimal"] = "optimal",
-    law: str | Law = "block",
-    table: bool = True,
+    mixing: float | Literal["paper", "optimal"] | None = None,
+    law: str | Law | None = None,
+    table: bool | None = None,
     epoch_length: int | None = None,
     schedule: Schedule | None = None,
     batch_size: int | None = None,
-    sampling: Literal["auto", "epoch", "fixed", "iid"] = "auto",
+    sampling: Sampling = "auto",
 ) -> Composite:
-    r"""Variance-reduced mixed-gradient optimizer: first-order steps, zeroth-order snapshots.
+    r"""Variance-reduced mixed-gradient optimizer: mini-batch gradients, a control variate, a learned metric.
 
     .. math::
-        v_k = \nabla f_{I_k}(x_k) - \alpha \bigl(\hat\nabla f_{I_k}(y) - \hat\nabla f(y)\bigr), \quad
-        x_{k+1} = x_k - \eta v_k
+        v_k = g_k - a \, (c_k - \bar c), \qquad x_{k+1} = x_k - \eta \, P^{-1} v_k
 
-    y is the iterate at the start of the epoch. The zeroth-order estimates use one set of q directions per epoch, for
-    the snapshot and for all its mini-batches, so the correction has zero mean.
+    with :math:`g_k = \nabla f_{I_k}(x_k)` and a control variate c known for every mini-batch:
+
+    - ``"gradients"``: the batch's gradient when it was last computed (SAGA) and a the regression coefficient of g on c,
+      learned from earlier batches (:class:`~vamo_bbo.gradient_tables.GradientTable`);
+    - ``"projections"``: only its projections on q leading directions of the gradients' covariance;
+    - ``"values"``: the published form, differences of function values at a snapshot along q random directions, from a
+      table, :math:`v_k = g_k - \alpha (\hat\nabla f_{I_k}(y) - \hat\nabla f(y))`;
+    - ``"none"``: a = 0.
+
+    Untuned by default: metric (:class:`~vamo_bbo.sketch.Guided`) and step size
+    (:class:`~vamo_bbo.step_sizes.MeasuredStep`) are measured as the run goes, and the average of late iterates is the
+    answer.
 
     Parameters
     ----------
     learning_rate : float, optional
-        Step size :math:`\eta`; None makes the first step 0.01 ``x_scale`` in root mean square.
-    n_directions : int, optional
-        q; None means ``min(8, d)``. The share of the gradient's variance that goes is at most q/d.
-    smoothing : float, optional
-        Rms length of a perturbation in units of ``x_scale``; None means 1e-4 (float32: 1e-2).
-    mixing : float, "paper" or "optimal"
-        :math:`\alpha`. "paper" is 1/d. "optimal" is q/(d+q-1) for independent directions and the exact projection for
-        the orthogonal "block" directions, which leaves 1 - q/d of the variance at the snapshot.
-    law : {"block", "sphere", "rademacher", "normal", "coordinate"}
-        Distribution of the directions.
-    table : bool, default True
-        Keep the snapshot's difference of every sample (n x q float64): a step then needs no function value.
-    epoch_length : int, optional
-        Steps per snapshot; None means one pass over the data.
-    schedule, batch_size, sampling
+        Step size :math:`\eta`. None measures it; with "values" it makes the first step 0.01 ``x_scale`` in root mean
+        square.
+    control : {"auto", "values", "gradients", "projections", "none"}
+        Where the control variate comes from. "auto": "values" if an option of that form is given or the gradient is
+        partial; where batches may not repeat (``sampling`` "epoch" or "iid") "values" if a gradient costs at least 30
+        values, else "none"; else "gradients" if N d numbers fit into ``memory``, "projections" if N q do, else "none".
+        N is the number of mini-batches.
+    preconditioner : {"auto", "guided", "diagonal", "none"}
+        P. "auto" is "guided" if the step size is measured and "none" if it is given.
+    rank : int, optional
+        Directions of the guided metric; None means d up to d = 256 and 16 above.
+    coefficient : float or "adaptive"
+        a of the stored gradients; 1 is SAGA.
+    averaging : float, None or "auto"
+        Power of the polynomial average of iterates that is recommended; None recommends the iterate. "auto" is 8 if
+        the step size is measured and None if it is given.
+    memory : float, default 2**30
+        Bytes that the table may take under "auto".
+    n_directions, smoothing, mixing, law, table, epoch_length
+        Options of "values". q directions (None: ``min(8, d)``), the rms length of a perturbation (None: 1e-4, float32:
+        1e-2), :math:`\alpha` ("optimal" by default: q/(d+q-1) for independent directions and the exact projection for
+        the orthogonal "block"; "paper": 1/d; or a number), the law ("block" by default, "sphere", "rademacher",
+        "normal", "coordinate"), whether the snapshot's difference of every sample is kept (True by default: a step
+        then needs no function value), and steps per snapshot (None: one pass over the data).
+    schedule, sampling
         As in :func:`vamo_bbo.sgd`.
+    batch_size : int, optional
+        Samples per step; None means n/1000 within 8 and 64 for stored gradients, and ``min(32, n)`` for "values".
 
     Returns
     -------
@@ -64,35 +196,67 @@ def vamo(
 
     Notes
     -----
-    Cost: ``n (q + 1)`` sample values per epoch and ``batch_size`` sample gradients per step; without the table
-    ``batch_size (q + 1)`` values per step more, and the same iterates up to rounding. Memory: x, the last good x, the
-    gradient, and the table or the snapshot. Without a gradient the inner estimate is zeroth-order too and the method is
-    ZO-SVRG with directions shared within a step.
+    Cost of stored gradients: ``batch_size`` sample gradients per step; a measured step adds eight probes of
+    ``batch_size`` gradients and n/50 (at least 32) values per pass; a metric adds N/20 (at least 8) batches at x0.
+    Memory: table (N x d or N x q), sketch (``rank + 4`` vectors; two d x d matrices up to d = 256), and 8 vectors. Cost
+    of "values": ``n (q + 1)`` sample values per epoch and ``batch_size`` sample gradients per step; without the table
+    ``batch_size (q + 1)`` values per step more, and the same iterates up to rounding. Without a gradient the inner
+    estimate is zeroth-order too and the method is ZO-SVRG with directions shared within a step.
 
     References
     ----------
     J. Chen, H. Ma, "VAMO: efficient zeroth-order variance reduction for SGD with faster convergence", 2025, arXiv
-    2505.13954, Algorithm 1. Deviations: the table, orthogonal directions, the optimal mixing and reshuffled batches;
-    :func:`vamo_paper` has none of them.
+    2505.13954, Algorithm 1, for "values"; deviations: the table, orthogonal directions, the optimal mixing and
+    reshuffled batches; :func:`vamo_paper` has none of them. A. Defazio, F. Bach, S. Lacoste-Julien, "SAGA", NeurIPS
+    2014, arXiv 1407.0202, for "gradients" with a = 1.
 
     Examples
     --------
     >>> import numpy as np, vamo_bbo as vb
     >>> a = np.linspace(-1.0, 1.0, 20)
     >>> data = vb.FiniteSum(lambda x, i: (x[0] - a[i]) ** 2, 20, grad=lambda x, i: np.array([2 * np.mean(x[0] - a[i])]))
-    >>> bool(abs(vb.minimize(data, [3.0], method=vb.vamo(0.1), rng=0).x[0]) < 1e-4)
+    >>> bool(abs(vb.minimize(data, [3.0], method=vb.vamo(), rng=0).x[0]) < 1e-4)
+    True
+    >>> bool(abs(vb.minimize(data, [3.0], method=vb.vamo(0.1, control="values"), rng=0).x[0]) < 1e-4)
     True
     """
+    asked = any(option is not None for option in (n_directions, smoothing, mixing, law, table, epoch_length))
+    if control not in ("auto", "values", "gradients", "projections", "none"):
+        raise OptionError(f"control must be 'auto', 'values', 'gradients', 'projections' or 'none', got {control!r}.")
+    if asked and control not in ("auto", "values"):
+        raise OptionError(
+            "n_directions, smoothing, mixing, law, table and epoch_length are options of control='values', "
+            f"got control={control!r}."
+        )
+    measured = learning_rate is None
+    kind = (
+        preconditioner if preconditioner != "auto" else ("guided" if measured or control == "projections" else "none")
+    )
+    power = averaging if averaging != "auto" else (AVERAGING if measured else None)
+    if mixing is None:
+        mixing = "optimal"
     check_mixing(mixing)
-    control = ForwardDifference(n_directions, smoothing, law)
-    recipe = ControlVariate(FirstOrder(), control, mixing, table, epoch_length)
-    values_only = ControlVariate(control, control, 1.0, epoch_length=epoch_length, pairing="step")
+    differences = ForwardDifference(n_directions, smoothing, "block" if law is None else law)
+    keep = table is None or table
+    recipe = Chosen(
+        "values" if asked else control,
+        ControlVariate(FirstOrder(), differences, mixing, keep, epoch_length),
+        GradientTable(
+            "gradients",
+            coefficient,
+            make_preconditioner(kind, rank),
+            MeasuredStep() if measured else None,
+            None if power is None else float(power),
+        ),
+        sampling in ("auto", "fixed"),
+        float(memory),
+    )
     return Composite(
         recipe,
         Descent(learning_rate, schedule or Constant()),
         batch_size,
         sampling,
-        without_gradient=values_only,
+        without_gradient=ControlVariate(differences, differences, 1.0, epoch_length=epoch_length, pairing="step"),
         name="vamo",
     )
 

@@ -1,0 +1,140 @@
+"""Sketches of a gradient covariance: against the covariance itself, in memory, and in bits."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from vamo_bbo._errors import OptionError
+from vamo_bbo.sketch import EXACT_BELOW, Diagonal, Guided, combination, preconditioner, projections
+
+
+def make(sketch, size, dtype=np.float64):
+    return {
+        spec.name: np.zeros(spec.shape, dtype=dtype if spec.dtype == "x" else spec.dtype)
+        for spec in sketch.arrays(size)
+    }
+
+
+def gradients(size, count, leading=8, seed=0):
+    """Draw gradients whose covariance has a few large eigenvalues, and return it too."""
+    rng = np.random.default_rng(seed)
+    basis = np.linalg.qr(rng.standard_normal((size, leading)))[0]
+    scales = 10.0 * 0.7 ** np.arange(leading)
+    rows = (rng.standard_normal((count, leading)) * scales) @ basis.T + 0.1 * rng.standard_normal((count, size))
+    return rows + 3.0, (basis * scales**2) @ basis.T + 0.01 * np.eye(size)
+
+
+@pytest.mark.parametrize("size", [40, 600])
+def test_leading_eigenpairs_are_those_of_the_covariance(size):
+    sketch, scalars = Guided(8), {}
+    arrays = make(sketch, size)
+    rows, covariance = gradients(size, 3000)
+    for row in rows:
+        sketch.add(arrays, scalars, row, 1.0)
+    sketch.refresh(arrays, scalars, math.inf)
+    values, vectors = np.linalg.eigh(covariance)
+    np.testing.assert_allclose(arrays["spectrum"][:6], values[::-1][:6], rtol=0.25)
+    overlap = np.linalg.norm(arrays["basis"][:4] @ vectors[:, ::-1][:, :8], axis=1)
+    assert overlap.min() > 0.98
+    assert scalars["sketch_trace"] == pytest.approx(np.trace(covariance), rel=0.15)
+
+
+@pytest.mark.parametrize("size", [40, 600])
+def test_the_metric_is_what_it_says(size):
+    """P^-1 is the inverse of U' (lambda + rho) U plus the floor on the rest."""
+    sketch, scalars = Guided(8), {}
+    arrays = make(sketch, size)
+    for row in gradients(size, 400)[0]:
+        sketch.add(arrays, scalars, row, 4.0)
+    sketch.refresh(arrays, scalars, math.inf)
+    basis, spectrum = arrays["basis"], arrays["spectrum"]
+    noise = scalars["sketch_trace"] / scalars["sketch_known"]
+    floor = spectrum[-1] + noise
+    p = floor * (np.eye(size) - basis.T @ basis) + (basis.T * (spectrum + noise)) @ basis
+    v = np.cos(np.arange(size))
+    np.testing.assert_allclose(p @ sketch.apply(arrays, scalars, v), v, rtol=0, atol=1e-8)
+
+
+def test_scaling_gradients_scales_the_metric():
+    v = np.sin(np.arange(30.0))
+    results = []
+    for scale in (1.0, 1e4):
+        sketch, scalars = Guided(), {}
+        arrays = make(sketch, 30)
+        for row in gradients(30, 200)[0]:
+            sketch.add(arrays, scalars, scale * row, 1.0)
+        sketch.refresh(arrays, scalars, 100.0)
+        results.append(scale**2 * sketch.apply(arrays, scalars, v))
+    np.testing.assert_allclose(results[0], results[1], rtol=1e-9)
+
+
+def test_streaming_memory_is_rank_plus_four_vectors():
+    size, rank = 10_000, 16
+    held = sum(math.prod(spec.shape) for spec in Guided(rank).arrays(size))
+    assert held <= (rank + 4) * size + 4 * rank
+
+
+def test_gradients_that_do_not_differ_leave_the_direction():
+    sketch, scalars = Guided(), {}
+    arrays = make(sketch, 5)
+    for _ in range(20):
+        sketch.add(arrays, scalars, np.ones(5), 1.0)
+    sketch.refresh(arrays, scalars, 100.0)
+    np.testing.assert_allclose(sketch.apply(arrays, scalars, np.arange(5.0)), np.arange(5.0))
+
+
+def test_the_diagonal_is_the_variance():
+    sketch, scalars = Diagonal(), {}
+    arrays = make(sketch, 50)
+    rows = np.random.default_rng(1).standard_normal((4000, 50)) * np.linspace(1, 5, 50) + 2.0
+    for row in rows:
+        sketch.add(arrays, scalars, row, 1.0)
+    sketch.refresh(arrays, scalars, math.inf)
+    np.testing.assert_allclose(arrays["variance"], np.linspace(1, 5, 50) ** 2, rtol=0.15)
+    noise = arrays["variance"].sum() / 4000
+    np.testing.assert_allclose(sketch.apply(arrays, scalars, np.ones(50)) * (arrays["variance"] + noise), 1.0)
+
+
+@pytest.mark.parametrize("shape", [(3, 7), (16, 5000)])
+def test_products_in_pieces_are_the_products(shape):
+    rng = np.random.default_rng(2)
+    basis, v, c = rng.standard_normal(shape), rng.standard_normal(shape[1]), rng.standard_normal(shape[0])
+    np.testing.assert_allclose(projections(basis, v), basis @ v, rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(combination(c, basis), c @ basis, rtol=1e-12, atol=1e-12)
+
+
+SCRIPT = """
+import hashlib, math, numpy as np
+from vamo_bbo.sketch import Guided
+digest = hashlib.sha256()
+for size in (200, 5000):
+    sketch, scalars = Guided(16), {}
+    arrays = {s.name: np.zeros(s.shape) for s in sketch.arrays(size)}
+    for row in np.random.default_rng(3).standard_normal((120, size)):
+        sketch.add(arrays, scalars, row, 1.0)
+    sketch.refresh(arrays, scalars, math.inf)
+    digest.update(sketch.apply(arrays, scalars, np.cos(np.arange(size))).tobytes())
+print(digest.hexdigest())
+"""
+
+
+def test_the_number_of_blas_threads_changes_no_bit():
+    seen = set()
+    for threads in ("1", "2"):
+        env = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), threads)
+        run = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True, env=env)
+        seen.add(run.stdout)
+    assert len(seen) == 1
+
+
+def test_bad_options_are_named():
+    with pytest.raises(OptionError, match="rank must be a positive integer or None, got 0"):
+        Guided(0)
+    with pytest.raises(OptionError, match="preconditioner must be 'guided', 'diagonal' or 'none', got 'full'"):
+        preconditioner("full")
+    assert Guided().count(EXACT_BELOW) == EXACT_BELOW

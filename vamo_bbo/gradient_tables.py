@@ -1,0 +1,345 @@
+r"""Recipes that keep the mini-batch gradients they paid for, as control variates of the next ones.
+
+With a fixed partition into N mini-batches and a table of what each batch's gradient was when it was last computed,
+
+.. math::
+    v = g_k - a \, (T_k - \bar T), \qquad \bar T = \frac1N \sum_j T_j
+
+has mean :math:`\nabla f(x)` over a uniformly drawn k for any a that depends on earlier batches only. a = 1 is SAGA. The
+regression coefficient :math:`a = \mathrm{Cov}(g, T) / \mathrm{Var}(T)`, estimated from earlier batches in the metric of
+the preconditioner, is 0 while the table is stale (stochastic gradient descent) and becomes 1 as the run converges. With
+``storage="projections"`` only q numbers of each gradient are kept, its projections on the preconditioner's directions,
+and each of them has a coefficient.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from vamo_bbo._errors import CapabilityError, OptionError
+from vamo_bbo._typing import Array, Tag
+from vamo_bbo.core import sampling
+from vamo_bbo.core.estimate import Estimate, Measured
+from vamo_bbo.core.solver import ArraySpec, Context, Cost, Request
+from vamo_bbo.core.types import Batch, ProblemInfo
+from vamo_bbo.estimators import FirstOrder
+from vamo_bbo.sketch import Diagonal, Guided, combination, projections
+from vamo_bbo.step_sizes import CheckValue, MeasuredStep, check_batch
+
+__all__ = ["GradientTable"]
+
+REFRESHES = 4
+"""Refreshes of preconditioner and step size per pass over the data."""
+
+MEMORY = 4
+"""Passes over the data that the preconditioner remembers."""
+
+Storage = Literal["gradients", "projections", "none"]
+
+
+class _Step(NamedTuple):
+    """What a step computed and its ``observe`` needs; lives between two calls only."""
+
+    k: int
+    gradient: Array
+    control: Array | None
+    direction: Array
+    estimate: Array
+
+
+@dataclass(frozen=True, slots=True)
+class GradientTable:
+    r"""``v = P^-1 (g_k - a (T_k - mean T))`` on fixed mini-batches.
+
+    Parameters
+    ----------
+    storage : {"gradients", "projections", "none"}
+        What is kept of every mini-batch's gradient: d numbers, q numbers, or nothing.
+    mixing : float or "adaptive"
+        a; "adaptive" estimates it from earlier batches.
+    preconditioner : Guided, Diagonal or None
+        P; None is the identity. Projections need Guided.
+    step : MeasuredStep, optional
+        Measures the step size and returns to the last good x when f has grown; None leaves the step to the rule.
+    averaging : float, optional
+        Power p of the average that is recommended, :math:`\bar x \leftarrow \bar x + \frac{p+1}{t+p} (x_t - \bar x)`
+        (Shamir & Zhang, ICML 2013); None recommends the iterate.
+    estimator : FirstOrder
+        Measures the gradients.
+
+    Examples
+    --------
+    >>> saga = GradientTable(mixing=1.0)
+    >>> [spec.name for spec in saga.arrays(ProblemInfo(n_samples=9, gradient="full"), 4, 3)]
+    ['table', 'table_mean']
+    """
+
+    storage: Storage = "gradients"
+    mixing: float | Literal["adaptive"] = "adaptive"
+    preconditioner: Guided | Diagonal | None = None
+    step: MeasuredStep | None = None
+    averaging: float | None = None
+    estimator: FirstOrder = field(default_factory=FirstOrder)
+
+    def __post_init__(self) -> None:
+        if self.storage not in ("gradients", "projections", "none"):
+            raise OptionError(f"storage must be 'gradients', 'projections' or 'none', got {self.storage!r}.")
+        if self.storage == "projections" and not isinstance(self.preconditioner, Guided):
+            raise OptionError("storage='projections' needs preconditioner='guided': it gives the directions.")
+        if self.mixing != "adaptive" and (isinstance(self.mixing, str) or not math.isfinite(self.mixing)):
+            raise OptionError(f"mixing must be 'adaptive' or a finite number, got {self.mixing!r}.")
+
+    def arrays(self, info: ProblemInfo, size: int, batch_size: int) -> tuple[ArraySpec, ...]:
+        """Return table, metric, probe and average, as far as they are used."""
+        assert info.n_samples is not None
+        n_batches = sampling.n_batches(info.n_samples, batch_size)
+        specs: list[ArraySpec] = []
+        if self.storage == "gradients":
+            specs += [ArraySpec("table", (n_batches, size)), ArraySpec("table_mean", (size,))]
+        if self.storage == "projections":
+            assert isinstance(self.preconditioner, Guided)
+            q = self.preconditioner.count(size)
+            specs += [ArraySpec("table", (n_batches, q)), ArraySpec("table_mean", (q,))]
+            specs += [ArraySpec("coefficients", (2, q), "float64")]
+        if self.preconditioner is not None:
+            specs += self.preconditioner.arrays(size)
+        if self.step is not None:
+            names = ("trial", "held", "previous_step", "checked")
+            specs += [ArraySpec(name, (size,)) for name in names]
+            specs += [ArraySpec("curvatures", (self.step.kept,), "float64")]
+        if self.averaging is not None:
+            specs += [ArraySpec("average", (size,))]
+        return tuple(specs)
+
+    def check(self, info: ProblemInfo, size: int) -> None:
+        """Raise without a finite sum or a full gradient."""
+        if info.n_samples is None:
+            raise CapabilityError("this method needs a FiniteSum objective; for a plain callable use 'L-BFGS-B'.")
+        self.estimator.check(info, size)
+        if info.gradient == "partial":
+            raise CapabilityError("stored gradients need all coordinates of the gradient; use control='values'.")
+
+    def cost(self, info: ProblemInfo, size: int, batch_size: int) -> Cost:
+        """Return the gradients of a step, and once a pass what probes and checks add (a little more in the first)."""
+        assert info.n_samples is not None
+        if self.step is None:
+            return Cost(0, batch_size)
+        interval, n_batches = self._interval(info.n_samples, batch_size), sampling.n_batches(info.n_samples, batch_size)
+        probes = self.step.per_refresh * -(-n_batches // interval)
+        return Cost(0, batch_size, check_batch(info.n_samples).size, probes * batch_size, n_batches)
+
+    @staticmethod
+    def _interval(n: int, batch_size: int) -> int:
+        """Return the steps between refreshes: a quarter of a pass, at least 8."""
+        return max(8, sampling.n_batches(n, batch_size) // REFRESHES)
+
+    def mini_batch(self, ctx: Context) -> Batch:
+        """Return the step's batch of the fixed partition."""
+        n = ctx.info.n_samples
+        assert n is not None
+        kind = "fixed" if self.storage != "none" else ctx.batch_kind
+        return sampling.batch_of_step(kind, ctx.state.seed, n, ctx.batch_size, ctx.step)
+
+    def _stages(self, ctx: Context) -> list[str]:
+        """Return the phases of this step."""
+        stages, step, n = ["gradient"], ctx.step, ctx.info.n_samples
+        assert n is not None
+        if self.step is None:
+            return ["start", *stages] if step == 0 and self.preconditioner is not None else stages
+        interval, passes = self._interval(n, ctx.batch_size), ctx.n_batches
+        if self.step.probes(step, interval):
+            stages.append("trial")
+        if step % passes == 0 or (step < passes and step % interval == 0):
+            stages.insert(0, "check")
+        if step == 0 and self.preconditioner is not None:
+            stages.insert(0, "start")
+        return stages
+
+    def plan(self, ctx: Context) -> tuple[Request, ...]:
+        """Return the request of the present phase."""
+        stage = self._stages(ctx)[ctx.phase]
+        stream = ctx.stream(Tag.MAIN)
+        if stage == "start":
+            count = max(min(8, -(-ctx.n_batches // 4)), ctx.n_batches // 20)
+            batches = [Batch("fixed", 0, k, ctx.batch_size) for k in range(count)]
+            return tuple(Request(f"start{b.b}", self.estimator, ctx.anchor("x"), (b,), stream) for b in batches)
+        if stage == "check":
+            assert ctx.info.n_samples is not None
+            return (Request("check", CheckValue(), ctx.anchor("x"), (check_batch(ctx.info.n_samples),), stream),)
+        at = ctx.anchor("trial" if stage == "trial" else "x")
+        return (Request(stage, self.estimator, at, (self.mini_batch(ctx),), stream),)
+
+    def combine(self, ctx: Context, got: Mapping[str, Measured]) -> Estimate | None:
+        """Return the preconditioned, corrected gradient, or None when another phase follows."""
+        if "check" in got:
+            self._judge(ctx, got["check"].value)
+            return None
+        if "start0" in got:
+            self._begin(ctx, got)
+            return None
+        if "trial" in got:
+            self._probe(ctx, got["trial"])
+            gradient = ctx.arrays["held"]
+        else:
+            measured = got["gradient"].gradient
+            assert measured is not None
+            gradient = measured
+            if self._stages(ctx)[-1] == "trial":
+                self._place_trial(ctx, gradient)
+                return None
+        return self._corrected(ctx, gradient)
+
+    def _begin(self, ctx: Context, got: Mapping[str, Measured]) -> None:
+        """Sketch the covariance of the gradients at x0."""
+        assert self.preconditioner is not None
+        for measured in got.values():
+            assert measured.gradient is not None
+            self.preconditioner.add(ctx.arrays, ctx.scalars, measured.gradient, ctx.batch_size)
+        self._refresh_metric(ctx)
+
+    def _refresh_metric(self, ctx: Context) -> None:
+        assert self.preconditioner is not None
+        before = ctx.arrays["basis"].copy() if self.storage == "projections" else None
+        self.preconditioner.refresh(ctx.arrays, ctx.scalars, float(MEMORY * ctx.n_batches))
+        if before is not None:
+            # What was known along the old directions, seen along the new ones.
+            turn = np.einsum("id,jd->ij", ctx.arrays["basis"], before)
+            for name in ("table", "table_mean"):
+                ctx.arrays[name][...] = np.einsum("...j,ij->...i", ctx.arrays[name], turn)
+
+    def metric(self, ctx: Context, v: Array) -> Array:
+        """Return ``P^-1 v``."""
+        return v if self.preconditioner is None else self.preconditioner.apply(ctx.arrays, ctx.scalars, v)
+
+    def _place_trial(self, ctx: Context, gradient: Array) -> None:
+        """Keep the gradient and put the trial point along its preconditioned negative."""
+        assert self.step is not None
+        arrays = ctx.arrays
+        arrays["held"][...] = gradient
+        direction = self.metric(ctx, gradient)
+        h = self.step.distance(arrays["x"], direction, ctx.scalars.get("learning_rate"))
+        trial = arrays["trial"]
+        trial[...] = arrays["x"] - trial.dtype.type(h) * direction
+        if ctx.info.lower is not None:
+            trial.clip(ctx.info.lower, ctx.info.upper, out=trial)
+        ctx.state.versions["trial"] += 1
+
+    def _probe(self, ctx: Context, trial: Measured) -> None:
+        """Measure the mini-batch's curvature in the metric and set the step size."""
+        assert self.step is not None
+        assert trial.gradient is not None
+        change = trial.gradient - ctx.arrays["held"]
+        moved = ctx.arrays["trial"] - ctx.arrays["x"]
+        along = float(moved @ change)
+        # Concave along the move: its size is still a curvature that a step must respect.
+        curvature = float(change @ self.metric(ctx, change)) / abs(along) if along else 0.0
+        self.step.record(ctx.arrays, ctx.scalars, curvature)
+
+    def _judge(self, ctx: Context, value: float) -> None:
+        """Keep a good x; return to the last one, with a quarter of the step, from a point that is worse than the start.
+
+        Half of what was gained so far is the noise that a step may have.
+        """
+        assert self.step is not None
+        scalars = ctx.scalars
+        start, best = scalars.setdefault("check_start", value), scalars.get("check_best", math.inf)
+        if value <= best + 0.1 * (start - best) or best == math.inf:
+            ctx.copy_anchor("x", "checked")
+            scalars["check_best"] = min(best, value)
+        elif not value <= best + 0.5 * (start - best) + 1e-3 * abs(best):
+            ctx.copy_anchor("checked", "x")
+            ctx.arrays["previous_step"][...] = 0
+            if self.averaging is not None:
+                ctx.arrays["average"][...] = ctx.arrays["x"]
+            self.step.retreat(scalars)
+            self.step.update(ctx.arrays, scalars)
+
+    def coefficient(self, ctx: Context) -> float | Array:
+        """Return a: a number, or one per direction for projections."""
+        if self.mixing != "adaptive":
+            return self.mixing
+        if self.storage == "projections":
+            products, squares = ctx.arrays["coefficients"]
+            safe = np.where(squares > 0, squares, 1.0)
+            return np.asarray(np.clip(np.where(squares > 0, products / safe, 0.0), 0.0, 1.0))
+        squares_ = ctx.scalars.get("control_squares", 0.0)
+        return min(1.0, max(0.0, ctx.scalars.get("control_products", 0.0) / squares_)) if squares_ > 0 else 0.0
+
+    def control(self, ctx: Context, k: int) -> Array | None:
+        """Return ``T_k - mean T``; None while the table fills (the first pass)."""
+        if self.storage == "none" or ctx.step < ctx.n_batches:
+            return None
+        return np.asarray(ctx.arrays["table"][k] - ctx.arrays["table_mean"])
+
+    def corrected(self, ctx: Context, gradient: Array, control: Array | None) -> Array:
+        """Return ``g - a (T_k - mean T)``: unbiased over the batches, because a is a function of earlier ones."""
+        if control is None:
+            return gradient
+        scaled = self.coefficient(ctx) * control
+        if self.storage == "projections":
+            scaled = combination(scaled.astype(gradient.dtype), ctx.arrays["basis"])
+        return np.asarray(gradient - scaled.astype(gradient.dtype, copy=False))
+
+    def _corrected(self, ctx: Context, gradient: Array) -> Estimate:
+        k = self.mini_batch(ctx).b
+        control = self.control(ctx, k)
+        v = self.corrected(ctx, gradient, control)
+        direction = self.metric(ctx, v)
+        ctx.state.cache["gradient_step"] = _Step(k, gradient, control, direction, v)
+        return Estimate((), ((1.0, direction),))
+
+    def observe(self, ctx: Context, got: Mapping[str, Measured], estimate: Estimate) -> None:
+        """Learn from the step, for later steps only: coefficients, table, metric, step size and average."""
+        step: _Step = ctx.state.cache.pop("gradient_step")
+        arrays, scalars = ctx.arrays, ctx.scalars
+        self._store(ctx, step)
+        if self.step is not None:
+            previous = arrays["previous_step"]
+            scalars["step_products"] = scalars.get("step_products", 0.0) + float(previous @ step.estimate)
+            scalars["step_squares"] = scalars.get("step_squares", 0.0) + float(step.direction @ step.estimate)
+            previous[...] = step.direction
+        if self.averaging is not None:
+            share = (self.averaging + 1.0) / (ctx.step + 1.0 + self.averaging)
+            average = arrays["average"]
+            average += average.dtype.type(share) * (arrays["x"] - average)
+        if self.preconditioner is not None:
+            self.preconditioner.add(arrays, scalars, step.gradient, ctx.batch_size)
+        n = ctx.info.n_samples
+        assert n is not None
+        if (ctx.step + 1) % self._interval(n, ctx.batch_size) == 0:
+            if self.preconditioner is not None:
+                self._refresh_metric(ctx)
+            if self.step is not None:
+                self.step.agree(scalars)
+                self.step.update(arrays, scalars)
+
+    def _store(self, ctx: Context, step: _Step) -> None:
+        """Update the coefficients, then put the new gradient into the table."""
+        if self.storage == "none":
+            return
+        table, mean = ctx.arrays["table"], ctx.arrays["table_mean"]
+        new = projections(ctx.arrays["basis"], step.gradient) if self.storage == "projections" else step.gradient
+        if step.control is not None and self.mixing == "adaptive":
+            self._regress(ctx, new, step.control)
+        mean += (new - table[step.k]) / mean.dtype.type(ctx.n_batches)
+        table[step.k] = new
+        if (ctx.step + 1) % ctx.n_batches == 0:  # against the drift of a running sum
+            mean[...] = table.mean(axis=0)
+
+    def _regress(self, ctx: Context, new: Array, control: Array) -> None:
+        """Update the lagged regression of gradients on table entries."""
+        keep = 1.0 - 1.0 / max(10.0, ctx.n_batches / 4)
+        if self.storage == "projections":
+            rows = ctx.arrays["coefficients"]
+            rows *= keep
+            rows[0] += (1.0 - keep) * (new * control)
+            rows[1] += (1.0 - keep) * (control * control)
+            return
+        weighted, scalars = self.metric(ctx, control), ctx.scalars
+        for name, other in (("control_products", new), ("control_squares", control)):
+            scalars[name] = keep * scalars.get(name, 0.0) + (1.0 - keep) * float(other @ weighted)

@@ -1,0 +1,316 @@
+r"""Streaming sketches of the covariance of mini-batch gradients, and the preconditioners they give.
+
+Near a minimum of a log-likelihood the covariance C of single-sample gradients is the Fisher information, the Hessian
+of the mean loss. A sketch keeps its leading eigenpairs :math:`C \approx U^\top \mathrm{diag}(\lambda) U` and its
+trace, and gives
+
+.. math::
+    P^{-1} v = \frac1\varphi \Bigl(v - U^\top (1 - w) \odot U v\Bigr), \qquad
+    w_j = \frac{\varphi}{\lambda_j + \rho}, \quad \varphi = \lambda_q + \rho, \quad \rho = \frac{\mathrm{tr}\, C}{K}
+
+for a memory of K gradients: directions that the sketch does not hold get the curvature of the last one that it holds
+(:math:`\lambda_q` is 0 when it holds all d), and :math:`\rho` is the sampling error of an eigenvalue. P is the
+covariance's only up to a scalar; the step size measures that scalar (:mod:`vamo_bbo.step_sizes`).
+
+Products are cut into pieces below the size at which a BLAS goes parallel, so that results depend on no thread count.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+
+from vamo_bbo._errors import OptionError
+from vamo_bbo._typing import Array, FloatArray
+from vamo_bbo.core.solver import ArraySpec
+
+__all__ = ["EXACT_BELOW", "Diagonal", "Guided", "Preconditioner", "combination", "preconditioner", "projections"]
+
+EXACT_BELOW = 256
+"""Dimension up to which the covariance itself is kept and every direction is one of the sketch's."""
+
+RANK = 16
+"""Directions of a streaming sketch unless asked otherwise."""
+
+BUFFER, EXACT_BUFFER = 3, 64
+"""Gradients that wait until they enter the sketch together."""
+
+OWN_MEAN = 8
+"""Gradients from which on they are centered by their own mean rather than by a running one."""
+
+GEMV_PIECE, GEMM_PIECE = 8192, 200_000
+"""Multiplications in one BLAS call: OpenBLAS threads matrix-vector products above 9216 and matrix products above
+262144 of them (its interface/gemv.c and gemm.c with the default GEMM_MULTITHREAD_THRESHOLD of 4)."""
+
+Arrays = dict[str, Array]
+Scalars = dict[str, float]
+
+
+def projections(basis: Array, v: Array) -> Array:
+    """Return ``basis @ v``, shape (q,), in fixed pieces.
+
+    Examples
+    --------
+    >>> projections(np.eye(2, 3), np.array([1.0, 2.0, 3.0])).tolist()
+    [1.0, 2.0]
+    """
+    q, size = basis.shape
+    if q * size <= GEMV_PIECE:
+        return np.asarray(basis @ v)
+    width = max(64, GEMV_PIECE // q)
+    total = basis[:, :width] @ v[:width]
+    for lo in range(width, size, width):
+        total += basis[:, lo : lo + width] @ v[lo : lo + width]
+    return np.asarray(total)
+
+
+def combination(coefficients: Array, basis: Array) -> Array:
+    """Return ``coefficients @ basis``, shape (d,), in fixed pieces.
+
+    Examples
+    --------
+    >>> combination(np.array([2.0, 1.0]), np.eye(2, 3)).tolist()
+    [2.0, 1.0, 0.0]
+    """
+    q, size = basis.shape
+    if q * size <= GEMV_PIECE:
+        return np.asarray(coefficients @ basis)
+    out = np.empty(size, dtype=basis.dtype)
+    width = max(64, GEMV_PIECE // q)
+    for lo in range(0, size, width):
+        np.matmul(coefficients, basis[:, lo : lo + width], out=out[lo : lo + width])
+    return out
+
+
+class Preconditioner(Protocol):
+    """A positive definite metric learned from gradients; its arrays and scalars live in the solver's state."""
+
+    def arrays(self, size: int) -> tuple[ArraySpec, ...]:
+        """Return the arrays it keeps."""
+        ...
+
+    def add(self, arrays: Arrays, scalars: Scalars, gradient: Array, batch_size: float) -> None:
+        """Take the gradient of a mini-batch; it counts from the next :meth:`refresh` on."""
+        ...
+
+    def refresh(self, arrays: Arrays, scalars: Scalars, memory: float) -> None:
+        """Make the metric that :meth:`apply` uses; ``memory`` is the most gradients that it remembers."""
+        ...
+
+    def apply(self, arrays: Arrays, scalars: Scalars, v: Array) -> Array:
+        """Return ``P^-1 v``, shape (d,), a new array."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Guided:
+    """Leading eigenpairs of the gradients' covariance plus a floor.
+
+    Below d = 256 the covariance is kept and decomposed at each refresh. Above, three gradients at a time (one in
+    ``rank / 6``, which makes the sketch cost about twice its use) are folded into the leading ``rank`` eigenpairs by an
+    incremental singular value decomposition: ``rank + 4`` vectors in all.
+
+    Parameters
+    ----------
+    rank : int, optional
+        Directions q; None means d below d = 256 and 16 above.
+
+    References
+    ----------
+    M. Brand, "Fast low-rank modifications of the thin singular value decomposition", Linear Algebra and its
+    Applications 415(1), 2006. E. Liberty, "Simple and deterministic matrix sketching", KDD 2013, for the streaming
+    model. S. Amari, "Natural gradient works efficiently in learning", Neural Computation 10(2), 1998, for the metric.
+
+    Examples
+    --------
+    >>> sum(math.prod(spec.shape) for spec in Guided(16).arrays(10**6) if len(spec.shape) == 2)
+    19000000
+    """
+
+    rank: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.rank is not None and (int(self.rank) != self.rank or self.rank < 1):
+            raise OptionError(f"rank must be a positive integer or None, got {self.rank!r}.")
+
+    def count(self, size: int) -> int:
+        """Return the number of directions q for ``size`` = d variables."""
+        if self.rank is None:
+            return size if size <= EXACT_BELOW else RANK
+        return min(self.rank, size)
+
+    def arrays(self, size: int) -> tuple[ArraySpec, ...]:
+        """Return basis, spectrum, weights and the waiting gradients; the covariance where it is kept."""
+        q = self.count(size)
+        rows = EXACT_BUFFER if size <= EXACT_BELOW else BUFFER
+        specs = (
+            ArraySpec("basis", (q, size)),
+            ArraySpec("spectrum", (q,), "float64"),
+            ArraySpec("shrinkage", (q,)),
+            ArraySpec("waiting", (rows, size)),
+            ArraySpec("center", (size,)),
+        )
+        return (*specs, ArraySpec("covariance", (size, size), "float64")) if size <= EXACT_BELOW else specs
+
+    def add(self, arrays: Arrays, scalars: Scalars, gradient: Array, batch_size: float) -> None:
+        """Queue a gradient, and fold the queue into the sketch when it is full."""
+        seen = scalars.get("sketch_seen", 0.0)
+        scalars["sketch_seen"] = seen + 1
+        exact = gradient.size <= EXACT_BELOW
+        if not exact and seen % max(1, round(self.count(gradient.size) / 6)) and seen >= 3 * BUFFER:
+            return
+        filled = int(scalars.get("sketch_filled", 0.0))
+        arrays["waiting"][filled] = gradient
+        scalars["sketch_filled"] = filled + 1.0
+        scalars["sketch_batch"] = batch_size
+        if filled + 1 == len(arrays["waiting"]):
+            self._fold(arrays, scalars)
+
+    def _fold(self, arrays: Arrays, scalars: Scalars) -> None:
+        """Average the waiting gradients into covariance or eigenpairs."""
+        m = int(scalars.get("sketch_filled", 0.0))
+        if m == 0:
+            return
+        scalars["sketch_filled"] = 0.0
+        center, known = arrays["center"], scalars.get("sketch_known", 0.0)
+        rows = arrays["waiting"][:m]
+        # Memory counts gradients; the share of the new ones is that of a plain mean until it is full.
+        known = min(known, scalars.get("sketch_memory", math.inf))
+        share = m / (known + m)
+        mean = rows.mean(axis=0)
+        center += center.dtype.type(share) * (mean - center)
+        # Many gradients at once bring their own mean: the drift of the mean is then no variance.
+        own = m >= OWN_MEAN
+        rows -= mean if own else center
+        weight = scalars["sketch_batch"] * share / (m - 1 if own else m)
+        scalars["sketch_known"] = known + m
+        energy = float(np.einsum("ij,ij->", rows, rows, dtype=np.float64))
+        scalars["sketch_trace"] = (1.0 - share) * scalars.get("sketch_trace", 0.0) + weight * energy
+        if "covariance" in arrays:
+            covariance = arrays["covariance"]
+            covariance *= 1.0 - share
+            for lo in range(0, m, 8):
+                part = rows[lo : lo + 8].astype(np.float64)
+                covariance += weight * np.einsum("ki,kj->ij", part, part)
+        else:
+            self._rotate(arrays, 1.0 - share, weight, rows)
+
+    def _rotate(self, arrays: Arrays, keep: float, weight: float, rows: Array) -> None:
+        """Replace the eigenpairs by the leading ones of ``keep U' diag(lambda) U + weight rows' rows``."""
+        basis, spectrum = arrays["basis"], arrays["spectrum"]
+        q, m, size = len(basis), len(rows), basis.shape[1]
+        width = max(16, GEMM_PIECE // (q + m) ** 2)
+        real = basis.dtype.type
+        root = np.concatenate([np.sqrt(keep * spectrum), np.full(m, math.sqrt(weight))])
+        cross = np.zeros((m, q + m))
+        for lo in range(0, size, width):
+            new = rows[:, lo : lo + width]
+            cross[:, :q] += new @ basis[:, lo : lo + width].T
+            cross[:, q:] += new @ new.T
+        gram = np.zeros((q + m, q + m))
+        gram[np.arange(q), np.arange(q)] = (spectrum > 0).astype(float)
+        gram[q:, :q], gram[:q, q:], gram[q:, q:] = cross[:, :q], cross[:, :q].T, cross[:, q:]
+        gram *= np.outer(root, root)
+        values, vectors = np.linalg.eigh(gram)
+        values, vectors = values[::-1][:q], vectors[:, ::-1][:, :q]
+        alive = values > 1e-14 * max(values[0], 0.0)
+        scale = np.where(alive, 1.0 / np.sqrt(np.where(alive, values, 1.0)), 0.0)
+        turn = (vectors * scale).T * root
+        old, fresh = turn[:, :q].astype(real), turn[:, q:].astype(real)
+        for lo in range(0, size, width):
+            piece = basis[:, lo : lo + width]
+            piece[...] = old @ piece + fresh @ rows[:, lo : lo + width]
+        spectrum[...] = np.where(alive, values, 0.0)
+
+    def refresh(self, arrays: Arrays, scalars: Scalars, memory: float) -> None:
+        """Fold in what waits and make the eigenpairs the metric."""
+        scalars["sketch_memory"] = memory
+        self._fold(arrays, scalars)
+        basis, spectrum = arrays["basis"], arrays["spectrum"]
+        q, size = basis.shape
+        if "covariance" in arrays:
+            values, vectors = np.linalg.eigh(arrays["covariance"])
+            spectrum[...] = np.maximum(values[::-1][:q], 0.0)
+            basis[...] = vectors.T[::-1][:q]
+        noise = scalars.get("sketch_trace", 0.0) / max(1.0, scalars.get("sketch_known", 0.0))
+        floor = noise + (float(spectrum[-1]) if q < size else 0.0)
+        if not floor > 0:  # no gradient differs from another: nothing to precondition by
+            scalars["sketch_floor"] = 1.0
+            arrays["shrinkage"][...] = 0.0
+            return
+        scalars["sketch_floor"] = floor
+        arrays["shrinkage"][...] = 1.0 - np.minimum(1.0, floor / (spectrum + noise))
+
+    def apply(self, arrays: Arrays, scalars: Scalars, v: Array) -> Array:
+        """Return ``P^-1 v``."""
+        basis = arrays["basis"]
+        coefficients = arrays["shrinkage"] * projections(basis, v)
+        scaled: Array = (v - combination(coefficients, basis)) * v.dtype.type(1.0 / scalars["sketch_floor"])
+        return scaled
+
+    def effective_dimension(self, arrays: Arrays, scalars: Scalars) -> float:
+        """Return ``tr(C P^-1)``: how many directions the noise of one sample fills after preconditioning."""
+        spectrum = arrays["spectrum"]
+        noise = scalars["sketch_trace"] / max(1.0, scalars["sketch_known"])
+        rest = max(0.0, scalars["sketch_trace"] - float(spectrum.sum()))
+        return float(np.sum(spectrum / (spectrum + noise))) + rest / scalars["sketch_floor"]
+
+
+@dataclass(frozen=True, slots=True)
+class Diagonal:
+    """The variance of every coordinate of the gradient, plus the same sampling error.
+
+    Examples
+    --------
+    >>> [spec.name for spec in Diagonal().arrays(5)]
+    ['variance', 'center', 'metric']
+    """
+
+    def arrays(self, size: int) -> tuple[ArraySpec, ...]:
+        """Return running variance and mean, and the metric in use."""
+        return ArraySpec("variance", (size,)), ArraySpec("center", (size,)), ArraySpec("metric", (size,))
+
+    def add(self, arrays: Arrays, scalars: Scalars, gradient: Array, batch_size: float) -> None:
+        """Average the squared deviation from the running mean."""
+        known = min(scalars.get("sketch_known", 0.0), scalars.get("sketch_memory", math.inf))
+        share = gradient.dtype.type(1.0 / (known + 1.0))
+        gap = gradient - arrays["center"]
+        arrays["center"] += share * gap
+        variance = arrays["variance"]
+        variance *= 1 - share
+        variance += share * gradient.dtype.type(batch_size) * gap * (gradient - arrays["center"])
+        scalars["sketch_known"] = known + 1.0
+
+    def refresh(self, arrays: Arrays, scalars: Scalars, memory: float) -> None:
+        """Put the present variances to use."""
+        scalars["sketch_memory"] = memory
+        variance: FloatArray = np.maximum(arrays["variance"], 0.0)
+        noise = float(variance.sum()) / max(1.0, scalars.get("sketch_known", 0.0))
+        arrays["metric"][...] = 1.0 / (variance + noise) if noise > 0 else 1.0
+
+    def apply(self, arrays: Arrays, scalars: Scalars, v: Array) -> Array:
+        """Return ``P^-1 v``."""
+        return np.asarray(arrays["metric"] * v)
+
+
+def preconditioner(kind: Literal["guided", "diagonal", "none"], rank: int | None = None) -> Guided | Diagonal | None:
+    """Return the preconditioner of that name.
+
+    Raises
+    ------
+    OptionError
+        There is none.
+
+    Examples
+    --------
+    >>> preconditioner("none") is None
+    True
+    """
+    if kind not in ("guided", "diagonal", "none"):
+        raise OptionError(f"preconditioner must be 'guided', 'diagonal' or 'none', got {kind!r}.")
+    if kind == "guided":
+        return Guided(rank)
+    return Diagonal() if kind == "diagonal" else None

@@ -1,0 +1,163 @@
+r"""Step sizes that are measured, not tuned.
+
+A stochastic step :math:`x - \eta P^{-1} v` is stable while :math:`\eta` is below about 1/L, L the curvature of one
+mini-batch in the metric P. Both parts of
+
+.. math:: \eta = \frac{c}{3 \hat L}
+
+are measured as the run goes. :math:`\hat L` is the 0.9 quantile of recent probes: the gradient of the step's own
+mini-batch at a second point a little further along its preconditioned negative gradient, with y the change of the
+gradient and s that of the point, shows :math:`L = y^\top P^{-1} y / s^\top y`. This is invariant to the scale of f, of
+x and of P. c starts at 2 and is moved by the sign of the correlation of successive steps: steps that undo each other
+(negative) are too long, or move in noise; steps that agree are too short. (1/(3 L) is SAGA's step: Defazio, Bach &
+Lacoste-Julien, "SAGA", NeurIPS 2014. For the sign test see Pflug, "Non-asymptotic confidence bounds for stochastic
+approximation algorithms with constant step size", Monatshefte für Mathematik 110, 1990.)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vamo_bbo._typing import Array, FloatArray
+from vamo_bbo.core.estimate import Estimate, Measured
+from vamo_bbo.core.solver import Context, Request
+from vamo_bbo.core.types import Answer, Batch, Probe, ProblemInfo
+
+__all__ = ["CheckValue", "MeasuredStep"]
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredStep:
+    """When curvature is probed, and how the step size follows from it.
+
+    The constants were chosen once, on eight development problems (docs/finite_sums), and are not options of a solver.
+
+    Parameters
+    ----------
+    factor : float, default 2
+        c at the start.
+    quantile : float, default 0.9
+        Quantile of the probes.
+    kept : int, default 40
+        Probes that count.
+    warm_up : int, default 4
+        First steps of a run that all probe.
+    per_refresh : int, default 2
+        Probes after each refresh of the preconditioner.
+    shrink, grow : float, default 0.8, 1.1
+        Factors of c.
+    lowest, highest : float, default 0.2, 4
+        Range of c.
+
+    Examples
+    --------
+    >>> rule = MeasuredStep()
+    >>> [step for step in range(20) if rule.probes(step, interval=8)]
+    [0, 1, 2, 3, 8, 9, 16, 17]
+    """
+
+    factor: float = 2.0
+    quantile: float = 0.9
+    kept: int = 40
+    warm_up: int = 4
+    per_refresh: int = 2
+    shrink: float = 0.8
+    grow: float = 1.1
+    lowest: float = 0.2
+    highest: float = 4.0
+
+    def probes(self, step: int, interval: int) -> bool:
+        """Return whether the step measures curvature; ``interval`` is the number of steps between refreshes."""
+        return step < self.warm_up or step % interval < self.per_refresh
+
+    def distance(self, x: Array, direction: Array, rate: float | None) -> float:
+        """Return how far along ``direction`` a probe looks: a tenth of a step, never so near that rounding shows."""
+        norm = math.sqrt(float(np.einsum("i,i->", direction, direction, dtype=np.float64)))
+        if norm == 0.0 or not math.isfinite(norm):
+            return 0.0
+        size = math.sqrt(float(np.einsum("i,i->", x, x, dtype=np.float64)))
+        nearest = math.sqrt(float(np.finfo(x.dtype).eps))
+        if rate is None:
+            return 1e4 * nearest * (1.0 + size) / norm if x.dtype.itemsize == 8 else nearest * (1.0 + size) / norm
+        return max(0.1 * rate, nearest * size / norm)
+
+    def record(self, arrays: dict[str, Array], scalars: dict[str, float], curvature: float) -> None:
+        """Take a probe's curvature L (in the metric P) and set the step size; one that is not positive is left out."""
+        curvatures, count = arrays["curvatures"], int(scalars.get("n_curvatures", 0.0))
+        if curvature > 0 and math.isfinite(curvature):
+            curvatures[count % self.kept] = curvature
+            scalars["n_curvatures"] = count + 1.0
+        self.update(arrays, scalars)
+
+    def update(self, arrays: dict[str, Array], scalars: dict[str, float]) -> None:
+        """Set ``learning_rate`` from what is known."""
+        count = min(self.kept, int(scalars.get("n_curvatures", 0.0)))
+        if count:
+            known: FloatArray = arrays["curvatures"][:count]
+            scalars["learning_rate"] = self.share(scalars) / (3.0 * float(np.quantile(known, self.quantile)))
+
+    def share(self, scalars: dict[str, float]) -> float:
+        """Return c."""
+        return scalars.get("step_factor", self.factor)
+
+    def agree(self, scalars: dict[str, float]) -> None:
+        """Move c by the correlation of the successive steps since the last call."""
+        products, squares = scalars.get("step_products", 0.0), scalars.get("step_squares", 0.0)
+        scalars["step_products"] = scalars["step_squares"] = 0.0
+        if squares > 0:
+            moved = self.share(scalars) * (self.shrink if products < 0 else self.grow)
+            scalars["step_factor"] = min(self.highest, max(self.lowest, moved))
+
+    def retreat(self, scalars: dict[str, float]) -> None:
+        """Quarter c after a divergence."""
+        scalars["step_factor"] = max(self.lowest / 4, self.share(scalars) / 4)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckValue:
+    """The mean value on the samples of a request: one probe per batch.
+
+    Examples
+    --------
+    >>> CheckValue().cost(ProblemInfo(n_samples=9), 4)
+    (1, 0)
+    """
+
+    def check(self, info: ProblemInfo, size: int) -> None:
+        """Accept every objective."""
+
+    def cost(self, info: ProblemInfo, size: int) -> tuple[int, int]:
+        """Return the values and gradients of one measurement, per sample of its batch."""
+        return 1, 0
+
+    def plan(self, request: Request, ctx: Context, first: int) -> list[Probe]:
+        """Return one value probe per batch."""
+        state = ctx.state
+        return [
+            Probe((state.step, state.phase, state.attempt, first + k), request.at, batch=batch)
+            for k, batch in enumerate(request.batches)
+        ]
+
+    def reduce(
+        self, request: Request, ctx: Context, probes: Sequence[Probe], answers: Sequence[Answer]
+    ) -> Measured | None:
+        """Return the mean value, infinite if an evaluation failed: the point is then no good."""
+        if any(a.error is not None or not math.isfinite(a.value) for a in answers):
+            return Measured(Estimate(), math.inf)
+        total = sum(a.n_samples for a in answers)
+        return Measured(Estimate(), math.fsum(a.n_samples * a.value for a in answers) / total)
+
+
+def check_batch(n: int) -> Batch:
+    """Return the samples that divergence is looked for on: a fiftieth, at least 32, the same all through a run.
+
+    Examples
+    --------
+    >>> check_batch(10_000).size
+    200
+    """
+    return Batch("iid", 0, 1, min(n, max(32, n // 50)))
