@@ -1,0 +1,80 @@
+"""The benchmark: exact budgets, resumable, errors recorded, profiles right on a case done by hand."""
+
+from __future__ import annotations
+
+import csv
+
+import numpy as np
+import pytest
+
+import problems
+from problems import bench, cli
+from problems.bench import RunOver, Task, Watched
+
+
+def test_watched_counts_keeps_improvements_and_ends_the_run() -> None:
+    fun = Watched(problems.get("rosenbrock-2"), 3)
+    for x in ([0.0, 0.0], [5.0, 5.0], [1.0, 1.0]):
+        fun(np.array(x))
+    assert fun.improvements == [(1, 1.0), (3, 0.0)]
+    with pytest.raises(RunOver):
+        fun(np.zeros(2))
+    assert fun.count == 3
+
+
+@pytest.mark.parametrize("method", ["zo-sgd", "scipy-nelder-mead", "scipy-powell", "scipy-cobyqa", "scipy-de", "cmaes"])
+def test_methods_stay_within_the_budget_and_improve(method: str) -> None:
+    if method == "cmaes":
+        pytest.importorskip("cmaes")
+    row = bench.carry_out(Task("rosenbrock-2", method, 0, 60))
+    assert row["error"] == ""
+    assert int(row["nfev"]) <= 60
+    assert float(row["best"]) < problems.get("rosenbrock-2").value(problems.get("rosenbrock-2").x0)
+
+
+def test_a_failing_method_is_a_row_with_its_error() -> None:
+    row = bench.carry_out(Task("rosenbrock-2", "no-such-method", 0, 10))
+    assert "no-such-method" in row["error"]
+
+
+def test_a_second_start_repeats_nothing(tmp_path) -> None:
+    path = tmp_path / "rows.csv"
+    tasks = [Task("rosenbrock-2", "scipy-nelder-mead", seed, 20) for seed in (0, 1)]
+    assert len(bench.run(tasks[:1], path, jobs=1)) == 1
+    with path.open() as file:
+        first = list(csv.DictReader(file))
+    rows = bench.run(tasks, path, jobs=1)
+    assert [row["seed"] for row in rows] == ["0", "1"]
+    assert rows[0] == first[0]
+
+
+def row(method: str, steps: str, budget: int = 30) -> dict[str, str]:
+    best = steps.split(":")[-1]
+    return dict(
+        zip(bench.COLUMNS, ("rosenbrock-2", "2", method, "0", str(budget), "30", best, "0", "", steps), strict=True)
+    )
+
+
+def test_profiles_by_hand() -> None:
+    start = problems.get("rosenbrock-2").value(problems.get("rosenbrock-2").x0)
+    assert start == 404.0
+    rows = [row("fast", "1:404 6:40 12:0.1"), row("slow", "1:404 27:40.4")]
+    assert bench.evaluations_to(rows[0], 40.0) == 6
+    assert bench.evaluations_to(rows[1], 40.0) == np.inf
+    profile = bench.data_profile(rows, 0.1)
+    assert profile["fast"].tolist() == [2.0]
+    assert profile["slow"].tolist() == [9.0]
+    assert bench.data_profile(rows, 1e-3)["slow"].tolist() == [np.inf]
+    lines = bench.table(rows).splitlines()
+    assert lines[1].startswith("fast")
+    assert "100.0 %" in lines[2]
+
+
+def test_command_line_bench(tmp_path, capsys) -> None:
+    pytest.importorskip("matplotlib")
+    arguments = ["bench", "beale-2", "himmelblau-2", "--methods", "zo-sgd,scipy-nelder-mead", "--seeds", "2"]
+    assert cli.main([*arguments, "--budget-factor", "10", "--jobs", "1", "--out", str(tmp_path)]) == 0
+    assert "scipy-nelder-mead" in capsys.readouterr().out
+    with (tmp_path / "bench.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 8
+    assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")
