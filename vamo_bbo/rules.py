@@ -19,12 +19,19 @@ from vamo_bbo.schedules import Constant, Schedule
 __all__ = ["AdaMM", "Adam", "Descent", "Momentum", "Sign"]
 
 
-def _check(learning_rate: float | None, **shares: float) -> None:
+def _check(learning_rate: float | None, epsilon: float = 1.0, **shares: float) -> None:
+    if not epsilon > 0:
+        raise OptionError(f"epsilon must be positive, got {epsilon!r}.")
     if learning_rate is not None and not learning_rate > 0:
         raise OptionError(f"learning_rate must be positive or None, got {learning_rate!r}.")
     for name, value in shares.items():
         if not 0 <= value < 1:
             raise OptionError(f"{name} must satisfy 0 <= {name} < 1, got {value!r}.")
+
+
+def _first_step(learning_rate: float | None) -> float:
+    """Return the step size of a rule whose steps have the same length whatever the size of v."""
+    return FIRST_STEP if learning_rate is None else learning_rate
 
 
 def _step_size(base: float | None, schedule: Schedule, ctx: Context) -> float:
@@ -63,27 +70,18 @@ class Descent:
         _check(self.learning_rate)
 
     @property
-    def calibrated(self) -> bool:
-        """Whether the step size waits for the size of the first estimate."""
-        return self.learning_rate is None and not self.normalized
-
-    @property
     def reductions(self) -> tuple[str, ...]:
         """The estimate's size, if the step is normalized."""
         return ("rms",) if self.normalized else ()
-
-    @property
-    def automatic(self) -> bool:
-        """Whether no learning rate was given."""
-        return self.learning_rate is None
 
     def scalars(self, ctx: Context, reductions: Mapping[str, float]) -> dict[str, float]:
         """Return the step size."""
         if not self.normalized:
             return {"learning_rate": _step_size(self.learning_rate, self.schedule, ctx)}
-        base = FIRST_STEP if self.learning_rate is None else self.learning_rate
         rms = reductions["rms"]
-        return {"learning_rate": _step_size(base, self.schedule, ctx) / rms if rms > 0 else 0.0}
+        return {
+            "learning_rate": _step_size(_first_step(self.learning_rate), self.schedule, ctx) / rms if rms > 0 else 0.0
+        }
 
     def update(self, xp: Any, g: Array, x: Array, slots: Mapping[str, Array], scalars: Mapping[str, float]) -> None:
         """Move one tile (the composite fuses this step instead of calling it)."""
@@ -118,16 +116,6 @@ class Momentum:
 
     def __post_init__(self) -> None:
         _check(self.learning_rate, momentum=self.momentum)
-
-    @property
-    def calibrated(self) -> bool:
-        """Whether the step size waits for the size of the first estimate."""
-        return self.learning_rate is None
-
-    @property
-    def automatic(self) -> bool:
-        """Whether no learning rate was given."""
-        return self.learning_rate is None
 
     def scalars(self, ctx: Context, reductions: Mapping[str, float]) -> dict[str, float]:
         """Return the step size."""
@@ -170,24 +158,15 @@ class Adam:
     slots: tuple[str, ...] = field(default=("m", "v"), init=False)
     linear: bool = field(default=False, init=False)
     reductions: tuple[str, ...] = field(default=(), init=False)
-    calibrated: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
-        _check(self.learning_rate, beta1=self.beta1, beta2=self.beta2)
-        if not self.epsilon > 0:
-            raise OptionError(f"epsilon must be positive, got {self.epsilon!r}.")
-
-    @property
-    def automatic(self) -> bool:
-        """Whether no learning rate was given."""
-        return self.learning_rate is None
+        _check(self.learning_rate, self.epsilon, beta1=self.beta1, beta2=self.beta2)
 
     def scalars(self, ctx: Context, reductions: Mapping[str, float]) -> dict[str, float]:
         """Return the step size and the two bias corrections."""
-        base = FIRST_STEP if self.learning_rate is None else self.learning_rate
         count = ctx.step + 1
         return {
-            "learning_rate": _step_size(base, self.schedule, ctx),
+            "learning_rate": _step_size(_first_step(self.learning_rate), self.schedule, ctx),
             "correction1": 1.0 - self.beta1**count,
             "correction2": 1.0 - self.beta2**count,
         }
@@ -234,22 +213,13 @@ class AdaMM:
     slots: tuple[str, ...] = field(default=("m", "v", "v_max"), init=False)
     linear: bool = field(default=False, init=False)
     reductions: tuple[str, ...] = field(default=(), init=False)
-    calibrated: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
-        _check(self.learning_rate, beta1=self.beta1, beta2=self.beta2)
-        if not self.epsilon > 0:
-            raise OptionError(f"epsilon must be positive, got {self.epsilon!r}.")
-
-    @property
-    def automatic(self) -> bool:
-        """Whether no learning rate was given."""
-        return self.learning_rate is None
+        _check(self.learning_rate, self.epsilon, beta1=self.beta1, beta2=self.beta2)
 
     def scalars(self, ctx: Context, reductions: Mapping[str, float]) -> dict[str, float]:
         """Return the step size."""
-        base = FIRST_STEP if self.learning_rate is None else self.learning_rate
-        return {"learning_rate": _step_size(base, self.schedule, ctx)}
+        return {"learning_rate": _step_size(_first_step(self.learning_rate), self.schedule, ctx)}
 
     def update(self, xp: Any, g: Array, x: Array, slots: Mapping[str, Array], scalars: Mapping[str, float]) -> None:
         """Move one tile."""
@@ -282,20 +252,13 @@ class Sign:
     slots: tuple[str, ...] = field(default=(), init=False)
     linear: bool = field(default=False, init=False)
     reductions: tuple[str, ...] = field(default=(), init=False)
-    calibrated: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         _check(self.learning_rate)
 
-    @property
-    def automatic(self) -> bool:
-        """Whether no learning rate was given."""
-        return self.learning_rate is None
-
     def scalars(self, ctx: Context, reductions: Mapping[str, float]) -> dict[str, float]:
         """Return the step size."""
-        base = FIRST_STEP if self.learning_rate is None else self.learning_rate
-        return {"learning_rate": _step_size(base, self.schedule, ctx)}
+        return {"learning_rate": _step_size(_first_step(self.learning_rate), self.schedule, ctx)}
 
     def update(self, xp: Any, g: Array, x: Array, slots: Mapping[str, Array], scalars: Mapping[str, float]) -> None:
         """Move one tile."""

@@ -172,7 +172,7 @@ class Composite:
         if info.unknown is not None:
             state.arrays["unknown"][...] = info.unknown
         state.scalars.update(damping=1.0, progress=0.0, spent=0.0, ignored=0.0, value=math.nan)
-        if self.calibration is not None and self.rule.automatic:
+        if self.calibration is not None and self.rule.learning_rate is None:
             state.phase = self.calibration.first_phase(info)
         state.scalars["horizon"] = math.inf if horizon is None else float(horizon)
         return state
@@ -272,7 +272,7 @@ class Composite:
             return True
         state.scalars["value"] = value
         # Values of different mini-batches do not compare.
-        return state.info.n_samples is not None or not self.rule.automatic or judge(state, value)
+        return state.info.n_samples is not None or self.rule.learning_rate is not None or judge(state, value)
 
     def _next(self, state: State, phase: int) -> None:
         state.phase = phase
@@ -301,7 +301,7 @@ class Composite:
     def _apply(self, ctx: Context, estimate: Estimate) -> bool:
         """Move x by the rule; return False if the estimate is not finite."""
         state, rule = ctx.state, self.rule
-        needs_rate = rule.calibrated and "learning_rate" not in state.scalars
+        needs_rate = rule.learning_rate is None and "learning_rate" not in state.scalars
         reductions: dict[str, float] = {}
         if needs_rate or rule.reductions:
             rms = self._rms(ctx, estimate)

@@ -438,13 +438,12 @@ class Rule(Protocol):
         ...
 
     @property
-    def automatic(self) -> bool:
-        """Whether no learning rate was given: steps are then judged by what they did to the value."""
-        ...
+    def learning_rate(self) -> float | None:
+        """The step size that was given, or None.
 
-    @property
-    def calibrated(self) -> bool:
-        """Whether ``scalars`` reads a calibrated ``ctx.scalars["learning_rate"]``."""
+        Without one, ``scalars`` may read a calibrated ``ctx.scalars["learning_rate"]``, and steps are judged by what
+        they did to the value.
+        """
         ...
 
     def scalars(self, ctx: Context, reductions: Mapping[str, float]) -> dict[str, float]:
