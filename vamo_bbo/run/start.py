@@ -83,7 +83,7 @@ def start(
             break
     if answer.error is not None:
         error = EvaluationError(
-            f"The objective failed at x0 in {answer.id[2] + 1} tries: {answer.error}. "
+            f"The objective failed at x0 in {answer.id[2] + 1} tries: {answer.error.rstrip('.')}. "
             "Check the objective and the starting point."
         )
         if objective.exception is None and answer.log:
