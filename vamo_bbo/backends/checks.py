@@ -12,6 +12,9 @@ from vamo_bbo._typing import AnyDirection, Array, Direction, Law, StoredDirectio
 
 MAX_SIZE = 1 << 34
 """A stream of normal numbers has 2**32 counters of four."""
+
+_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))  # comparing with the types is slower by a factor of ten
+
 CACHED_NORMS = 4096
 """Squared norms a bound backend remembers before it starts over."""
 
@@ -52,7 +55,7 @@ def check_array(name: str, a: Any, length: int) -> None:
     """Check that ``a`` is a contiguous float vector of the given length."""
     if not hasattr(a, "dtype"):
         raise OptionError(f"{name}: expected an array of float32 or float64, got {type(a).__name__}")
-    if a.dtype != np.float32 and a.dtype != np.float64:
+    if a.dtype not in _FLOATS:
         raise OptionError(f"{name} has dtype {a.dtype}; allowed are float32 and float64")
     if a.ndim != 1 or a.shape[0] != length:
         raise OptionError(f"{name} has shape {a.shape}; expected ({length},)")

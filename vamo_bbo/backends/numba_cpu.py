@@ -69,6 +69,7 @@ class NumbaDirections:
         self._norms: dict[Direction, float] = {}
         self._pool = Pool(threads)
         self._perturb: dict[Any, Kernel] = {}
+        self._kernels: dict[tuple[str, Any], Kernel] = {}  # dtype.name takes a microsecond
 
     def support(self, u: AnyDirection, lo: int, hi: int) -> list[Range]:
         """Return the ranges of coordinates in lo..hi that ``u`` touches, ascending and not empty."""
@@ -79,9 +80,12 @@ class NumbaDirections:
         return self._reference.words(u, lo, hi)
 
     def _kernel(self, name: str, dtype: Any) -> Kernel:
-        if dtype not in (_F32, _F64):
-            raise OptionError(f"an array has dtype {dtype}; allowed are float32 and float64")
-        return compiled(name, dtype.name)
+        kernel = self._kernels.get((name, dtype))
+        if kernel is None:
+            if dtype not in (_F32, _F64):
+                raise OptionError(f"an array has dtype {dtype}; allowed are float32 and float64")
+            kernel = self._kernels[name, dtype] = compiled(name, dtype.name)
+        return kernel
 
     def _table(self, us: Sequence[AnyDirection]) -> Array:
         """Return the directions as the kernels take them: see :mod:`vamo_bbo.backends.kernels`."""
@@ -252,8 +256,14 @@ class NumbaDirections:
         return self._sums(g, us, own=False)
 
     def _sums(self, g: Array, us: Sequence[AnyDirection], *, own: bool) -> FloatArray:
-        table, totals = self._table(us), np.zeros(len(us))
-        kernel, add = self._kernel("project_tiles", g.dtype), self._kernel("sum_tiles", g.dtype)
+        table = self._table(us)
+        kernel = self._kernel("project_tiles", g.dtype)
+        if self.size <= TILE:
+            first = np.empty((1, len(us)))
+            if kernel(g, self.size, self._key, table, own, 0, first):
+                self._refuse(us)
+            return first[0] + 0.0  # the sum over tiles starts from +0
+        totals, add = np.zeros(len(us)), self._kernel("sum_tiles", g.dtype)
 
         def work(first: int, last: int, sums: Array) -> None:
             if kernel(g, self.size, self._key, table, own, first, sums[:last]):
@@ -268,7 +278,7 @@ class NumbaDirections:
         checks.check_vector("b", b, self.size)
         if a.dtype != b.dtype:
             raise OptionError(f"a has dtype {a.dtype} and b {b.dtype}; they must agree")
-        kernel, add, totals = self._kernel("dot_tiles", a.dtype), compiled("sum_tiles", "float64"), np.zeros(1)
+        kernel, add, totals = self._kernel("dot_tiles", a.dtype), self._kernel("sum_tiles", _F64), np.zeros(1)
 
         def work(first: int, last: int, sums: Array) -> None:
             kernel(a, b, first, sums[:last])
