@@ -81,7 +81,7 @@ def test_mpi4py(tmp_path: Path) -> None:
     pytest.importorskip("mpi4py")
     script = tmp_path / "run.py"
     script.write_text(
-        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
         "from test_executors_frameworks import run, same\n"
         "from mpi4py.futures import MPIPoolExecutor\n"
         "if __name__ == '__main__':\n"
@@ -90,7 +90,7 @@ def test_mpi4py(tmp_path: Path) -> None:
     )
     command = ["mpiexec", "--allow-run-as-root", "--oversubscribe", "-n", "3", sys.executable, "-m", "mpi4py.futures"]
     done = subprocess.run(
-        [*command, str(script), str(Path(__file__).parent)],
+        [*command, str(script)],
         env=child_environment(1),
         capture_output=True,
         text=True,
