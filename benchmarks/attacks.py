@@ -128,11 +128,12 @@ BLOCK: dict[str, Any] = {"law": "block", "smoothing": 0.02}
 """Orthogonal directions; small steps, because differences are centred that far inside the box."""
 
 METHODS: dict[str, Callable[[Watched, int], None]] = {
-    "ours sign, pixels": ours("zo-sign-sgd", Pixels, n_directions=784, learning_rate=1.0, **BLOCK),
-    "ours sign, tiles 14": ours("zo-sign-sgd", _tiles(14), n_directions=196, learning_rate=1.0, **BLOCK),
-    "ours sign, tiles 14, q 49": ours("zo-sign-sgd", _tiles(14), n_directions=49, learning_rate=0.3, **BLOCK),
-    "ours sign, waves 10": ours("zo-sign-sgd", _waves(10), n_directions=100, learning_rate=1.0, **BLOCK),
-    "ours adamm, pixels": ours("zo-adamm", Pixels, n_directions=25, learning_rate=0.2, smoothing=0.02),
+    "ours sign pixels": ours("zo-sign-sgd", Pixels, n_directions=784, learning_rate=1.0, **BLOCK),
+    "ours sign tiles 14": ours("zo-sign-sgd", _tiles(14), n_directions=196, learning_rate=1.0, **BLOCK),
+    "ours sign tiles 14 q49": ours("zo-sign-sgd", _tiles(14), n_directions=49, learning_rate=0.3, **BLOCK),
+    "ours sign waves 10": ours("zo-sign-sgd", _waves(10), n_directions=100, learning_rate=1.0, **BLOCK),
+    "ours sign tiles 28 q8": ours("zo-sign-sgd", _tiles(28), n_directions=8, learning_rate=0.2, smoothing=0.05),
+    "ours adamm pixels": ours("zo-adamm", Pixels, n_directions=25, learning_rate=0.2, smoothing=0.02),
     "NES": nes,
     "ART Square": art("SquareAttack", norm=np.inf, eps="epsilon", max_iter=10_000, nb_restarts=1, verbose=False),
     "ART SimBA": art("SimBA", attack="px", epsilon="epsilon", max_iter=10_000, order="random", verbose=False),

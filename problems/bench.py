@@ -53,7 +53,7 @@ class Watched:
         if self.count >= self.budget:
             raise RunOver
         self.count += 1
-        value = self.problem.value(np.asarray(x, dtype=float))
+        value = self.problem.value(np.asarray(x, dtype=float).ravel())
         if np.isfinite(value) and (not self.improvements or value < self.improvements[-1][1]):
             self.improvements.append((self.count, value))
         return value

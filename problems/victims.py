@@ -14,6 +14,7 @@ import numpy as np
 from problems import datasets
 from problems.attack import Predict
 from problems.data import cache_dir, require
+from problems.networks import Network
 from problems.problem import Array
 
 
@@ -129,6 +130,30 @@ def _train(torch: Any, module: Any, seed: int) -> None:
         optimizer.zero_grad()
         torch.nn.functional.cross_entropy(module(inputs[batch]), targets[batch]).backward()
         optimizer.step()
+
+
+@cache
+def surrogate(name: str, hidden: int = 32, iterations: int = 60) -> tuple[Network, Array]:
+    """Return another network than the model, trained on the same kind of data, and its parameters.
+
+    It is a tanh network with a gradient by hand, which an attacker can train at home: ``"digits"`` on the first 1,400
+    images, ``"mnist"`` on 5,000 training images, by L-BFGS.
+    """
+    optimize: Any = require("scipy.optimize", "scipy", why="The surrogate")
+    if name == "digits":
+        inputs, labels = (part[:1400] for part in datasets.digit_images())
+    else:
+        images, classes = datasets.mnist("train")
+        inputs, labels = images[:5000] / 255.0, classes[:5000]
+    network = Network(inputs, labels, hidden)
+    everything = np.arange(len(labels))
+
+    def loss(x: Array) -> tuple[float, Array]:
+        values, gradient = network.value_and_grad(x, everything)
+        return float(np.mean(values)), gradient
+
+    found = optimize.minimize(loss, network.start(7), jac=True, method="L-BFGS-B", options={"maxiter": iterations})
+    return network, np.asarray(found.x)
 
 
 class OnnxModel:
