@@ -7,10 +7,11 @@ None is imported before :func:`get` is asked for it.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from vamo_bbo._errors import BackendUnavailable, OptionError, close_matches
+from vamo_bbo._errors import OptionError, close_matches
 from vamo_bbo._typing import AnyDirection, Array, FloatArray
 
 __all__ = ["BACKENDS", "Backend", "Directions", "get"]
@@ -95,7 +96,7 @@ class Backend(Protocol):
 
 
 def get(name: str = "auto") -> Backend:
-    """Return the backend called ``name``.
+    """Return the backend called ``name``: the same object every time.
 
     Parameters
     ----------
@@ -118,8 +119,16 @@ def get(name: str = "auto") -> Backend:
     if name not in BACKENDS:
         hint = close_matches(name, BACKENDS)
         raise OptionError(f"backend={name!r}: allowed are {', '.join(BACKENDS)}{hint}")
+    return _made(name)
+
+
+@functools.cache
+def _made(name: str) -> Backend:
+    """Make a backend once: compiled code and settings are the process's."""
     if name == "cupy":
-        raise BackendUnavailable("backend='cupy' cannot be used yet")
+        from vamo_bbo.backends.cupy_gpu import CupyBackend
+
+        return CupyBackend()
     if name == "numpy":
         from vamo_bbo.backends.reference import ReferenceBackend
 

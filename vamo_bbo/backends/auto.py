@@ -35,6 +35,8 @@ class AutoDirections:
     ----------
     seed, size, arrays
         As for :class:`~vamo_bbo.backends.reference.ReferenceDirections`.
+    threads : int or None
+        As for :class:`~vamo_bbo.backends.numba_cpu.NumbaBackend`.
 
     Examples
     --------
@@ -44,19 +46,20 @@ class AutoDirections:
     4.0
     """
 
-    def __init__(self, seed: int, size: int, arrays: Mapping[str, Array]) -> None:
+    def __init__(self, seed: int, size: int, arrays: Mapping[str, Array], threads: int | None = None) -> None:
         self._reference = ReferenceDirections(seed, size, arrays)
         self.seed = seed
         self.size = size
         self._arrays = arrays
         self._spent = 0.0
+        self._threads = threads
         if "vamo_bbo.backends.numba_cpu" in sys.modules:
             self._load()
 
     def _load(self) -> None:
         from vamo_bbo.backends.numba_cpu import NumbaBackend
 
-        compiled = NumbaBackend().bind(self.seed, self.size, self._arrays)
+        compiled = NumbaBackend(self._threads).bind(self.seed, self.size, self._arrays)
         for name in _OPERATIONS:
             setattr(self, name, getattr(compiled, name))
 
@@ -118,12 +121,21 @@ class AutoDirections:
 
 
 class AutoBackend:
-    """The backend ``"auto"``."""
+    """The backend ``"auto"``.
+
+    Parameters
+    ----------
+    threads : int or None
+        Threads of large operations once they are compiled; None takes as many as the process may run on.
+    """
 
     name = "auto"
     xp: Any = np
     tile = 1 << 17
 
+    def __init__(self, threads: int | None = None) -> None:
+        self.threads = threads
+
     def bind(self, seed: int, size: int, arrays: Mapping[str, Array]) -> AutoDirections:
         """Return the directions of ``seed`` in dimension ``size``."""
-        return AutoDirections(seed, size, arrays)
+        return AutoDirections(seed, size, arrays, self.threads)

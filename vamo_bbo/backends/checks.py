@@ -76,9 +76,18 @@ def check_out(out: Any, lo: int, hi: int, size: int) -> None:
         raise OptionError("out is read-only; pass a writable array")
 
 
+def address(a: Any) -> int:
+    """Return where the elements of a NumPy or CuPy array start."""
+    return int(a.ctypes.data) if isinstance(a, np.ndarray) else int(a.data.ptr)
+
+
 def check_apart(a: Any, b: Any) -> None:
-    """Check that two arrays share no memory."""
-    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and np.may_share_memory(a, b):
+    """Check that two contiguous arrays share no memory."""
+    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
+        overlap = np.may_share_memory(a, b)  # exact for contiguous arrays, and quick
+    else:
+        overlap = address(a) < address(b) + b.nbytes and address(b) < address(a) + a.nbytes
+    if overlap:
         raise OptionError(
             "two of the arrays overlap in memory; pass one array twice where that is allowed, or separate ones"
         )
@@ -92,7 +101,7 @@ def check_pair(x: Any, out: Any, lo: int, hi: int, size: int) -> None:
     check_array("x", x, hi - lo)
     if x.dtype != out.dtype:
         raise OptionError(f"x has dtype {x.dtype} and out {out.dtype}; they must agree")
-    if isinstance(x, np.ndarray) and x.ctypes.data != out.ctypes.data:
+    if address(x) != address(out):
         check_apart(x, out)
 
 
@@ -115,8 +124,7 @@ def check_accumulate(dense: Sequence[tuple[float, Any]], lo: int, hi: int, out: 
         check_array(f"dense[{k}]", g, size)
         if g.dtype != out.dtype:
             raise OptionError(f"dense[{k}] has dtype {g.dtype} and out {out.dtype}; they must agree")
-        if isinstance(g, np.ndarray) and isinstance(out, np.ndarray):
-            check_apart(g, out)
+        check_apart(g, out)
 
 
 def stored_row(arrays: Mapping[str, Array], u: StoredDirection, size: int) -> Array:

@@ -300,7 +300,7 @@ VB_KERNEL sum_tiles(const double *sums, vb_int tiles, vb_int terms, double *tota
 
 /* sums[t - first][j] = sum of the products of tile t with direction j, or of direction j with itself. */
 VB_KERNEL NAME(project_tiles)(
-    const REAL *x, vb_int size, vb_u64 seed, vb_int terms, const vb_int *table, int own,
+    const REAL *x, vb_int size, vb_u64 seed, vb_int terms, const vb_int *table, vb_int own,
     vb_int first, vb_int tiles, double *sums
 ) {
     VB_SHARED vb_u32 words[64];

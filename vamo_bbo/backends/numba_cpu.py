@@ -262,7 +262,9 @@ class NumbaDirections:
             first = np.empty((1, len(us)))
             if kernel(g, self.size, self._key, table, own, 0, first):
                 self._refuse(us)
-            return first[0] + 0.0  # the sum over tiles starts from +0
+            first += 0.0  # the sum over tiles starts from +0
+            only: FloatArray = first[0]
+            return only
         totals, add = np.zeros(len(us)), self._kernel("sum_tiles", g.dtype)
 
         def work(first: int, last: int, sums: Array) -> None:
