@@ -2,4 +2,5 @@
 
 from importlib.util import find_spec
 
-collect_ignore = [] if find_spec("torch") else ["vamo_bbo/integrations/torch.py"]
+_NEEDS = {"torch": "torch", "optuna": "optuna", "gest": "gest_api"}
+collect_ignore = [f"vamo_bbo/integrations/{name}.py" for name, package in _NEEDS.items() if not find_spec(package)]

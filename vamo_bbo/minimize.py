@@ -258,6 +258,10 @@ def _is_solver(method: Any) -> bool:
 
 def run_ours(call: Call, method: Any) -> OptimizeResult:
     """Run one of our solvers."""
+    if call.constrained:
+        from vamo_bbo.lagrangian import minimize_lagrangian
+
+        return minimize_lagrangian(call, method)  # type: ignore[no-any-return]
     options = dict(call.options)
     limits = dict(call.limits)
     limits["maxiter"], disp = options.pop("maxiter", None), bool(options.pop("disp", False))
@@ -283,10 +287,6 @@ def run_ours(call: Call, method: Any) -> OptimizeResult:
     )
     if call.levels is not None:
         problem.objective.declare(levels=call.levels)
-    if call.constrained:
-        from vamo_bbo.constraints import minimize_lagrangian
-
-        return minimize_lagrangian(call, method)  # type: ignore[no-any-return]
     from vamo_bbo.run.progress import following
 
     with following(call.progress, limits) as follow:
@@ -398,7 +398,7 @@ def _minimize_space(arguments: dict[str, Any]) -> OptimizeResult:
         limits=limits,
         policy=FailurePolicy(arguments["on_error"], arguments["retries"]),
         levels=levels if levels.any() else None,
-        identity={"space": repr(space)},
+        identity={"space": space._items},
     )
     for name in ("backend", "noisy", "progress", "eval_timeout", "asynchronous", "journal"):
         setattr(call, name, arguments[name])

@@ -15,6 +15,7 @@ from vamo_bbo.run.executors.quorum import LATE
 from vamo_bbo.run.failures import FailureRecord
 from vamo_bbo.run.history import StepRecord
 from vamo_bbo.run.journal import open_readonly
+from vamo_bbo.space import Choice, Integer, Real, Space
 
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
@@ -80,6 +81,29 @@ class JournalData:
         self.finished = "result" in self.meta
 
     @property
+    def space(self) -> Space | None:
+        """The :class:`~vamo_bbo.space.Space` that was searched, or None; options of a Choice are described by text."""
+        described = self.meta.get("fingerprint", {}).get("space")
+        return None if described is None else Space({name: _parameter(v) for name, v in described.items()})
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the coordinates: of the parameters of a Space, else ``x0, x1, ...``."""
+        if self.space is not None:
+            return list(self.space.names)
+        return [] if self.points is None else [f"x{j}" for j in range(self.points.shape[1])]
+
+    @property
+    def params(self) -> list[dict[str, Any]]:
+        """The parameters of every evaluation: a dict each, empty where no point was stored."""
+        if self.points is None:
+            return [{} for _ in self.evaluations["value"]]
+        space = self.space
+        if space is not None:
+            return [{} if np.isnan(x).any() else space.from_unit(x) for x in self.points]
+        return [{} if np.isnan(x).any() else dict(zip(self.names, x.tolist(), strict=True)) for x in self.points]
+
+    @property
     def result(self) -> OptimizeResult:
         """The result of a finished run; of any other, the best evaluation so far with status -1.
 
@@ -93,6 +117,8 @@ class JournalData:
         if self.finished:
             stored = dict(self.meta["result"])
             stored["x"] = None if stored["x"] is None else np.array(stored["x"])
+            if self.space is not None and stored["x"] is not None:
+                stored["params"] = self.space.from_unit(stored["x"])
             return new_result(**stored, history=self.history, failures=self.failures)
         values, wants = self.evaluations["value"], self.evaluations["want"]
         succeeded = np.array([e is None for e in self.evaluations["error"]], dtype=bool)
@@ -117,11 +143,20 @@ class JournalData:
         """Return the evaluations, with the coordinates of their points, as a ``pandas.DataFrame``."""
         import pandas
 
-        frame = pandas.DataFrame(self.evaluations)
-        if self.points is not None:
-            for j in range(self.points.shape[1]):
-                frame[f"x{j}"] = self.points[:, j]
-        return frame
+        return pandas.DataFrame(self.evaluations).join(pandas.DataFrame(self.params), rsuffix=" (parameter)")
+
+
+def _parameter(described: Any) -> Any:
+    """Return the parameter that :func:`vamo_bbo.run.fingerprint.describe` described; other values are fixed."""
+    kinds: dict[str, Any] = {f"{k.__module__}.{k.__qualname__}": k for k in (Real, Integer, Choice)}
+    if not isinstance(described, dict) or described.get("type") not in kinds:
+        return described
+    fields = {name: value for name, value in described.items() if name != "type"}
+    if "options" in fields:
+        fields["options"] = [
+            v if isinstance(v, (str, int, float, bool, type(None))) else str(v) for v in fields["options"]
+        ]
+    return kinds[described["type"]](**fields)
 
 
 def _record(row: tuple[Any, ...]) -> StepRecord:

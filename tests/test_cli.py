@@ -1,0 +1,102 @@
+"""The command line: show, report, export."""
+
+import html.parser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import vamo_bbo as vb
+from vamo_bbo.cli import main, summary
+from vamo_bbo.run.load import load
+
+EVIL = "<script>alert('x')</script>"
+
+
+def fun(p: dict[str, Any]) -> float:
+    if p["a"] > 0.7:
+        raise ValueError(f"{EVIL} \x1b[2J")
+    return float((p["a"] - 0.3) ** 2 + p["b"])
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Path:
+    space = vb.Space({"a": vb.Real(0, 1), "b": vb.Real(1e-3, 1.0, log=True), "fixed": 3}).starting_at({"a": 0.68})
+    path = tmp_path / "run.db"
+    vb.minimize(fun, space, method=vb.zo_sgd(0.05, smoothing=0.05), rng=0, maxfev=60, journal=path)
+    return path
+
+
+def test_show(journal: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", str(journal)]) == 0
+    out = capsys.readouterr().out
+    data = load(journal)
+    assert f"{len(data.evaluations['value'])} evaluations" in out
+    assert f"{len(data.failures)} failed" in out
+    assert len(data.failures) > 0
+    assert "a = 0." in out
+    assert "\x1b" not in out
+
+
+def test_show_follow_ends_with_the_run(journal: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", str(journal), "--follow"]) == 0
+    assert "budget" in capsys.readouterr().out or load(journal).finished
+
+
+def test_show_of_a_run_that_has_just_begun(tmp_path: Path) -> None:
+    seen: list[str] = []
+    path = tmp_path / "run.db"
+
+    def callback(intermediate_result: Any) -> None:
+        seen.append(summary(load(path)))
+
+    vb.minimize(lambda x: float(x @ x), np.ones(20), method="zo-sgd", maxfev=50, journal=path, callback=callback)
+    assert "under way" in seen[0]
+    assert "8 more" in seen[0]
+
+
+def test_a_wrong_file_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", str(tmp_path / "none.db")]) == 1
+    assert "There is no journal" in capsys.readouterr().err
+
+
+def test_params_come_back_from_the_journal(journal: Path) -> None:
+    data = load(journal)
+    assert data.space == vb.Space({"a": vb.Real(0, 1), "b": vb.Real(1e-3, 1.0, log=True), "fixed": 3})
+    assert data.names == ["a", "b"]
+    assert data.params[0]["fixed"] == 3
+    value = data.evaluations["value"]
+    assert fun(data.params[0]) == value[0]
+    assert set(data.result.params) == {"a", "b", "fixed"}
+
+
+class Tags(html.parser.HTMLParser):
+    """Collects scripts that are not plotly's, and links out of the page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.outside: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.outside += [f"{tag} {v}" for k, v in attrs if k in ("src", "href") and v and not v.startswith("data:")]
+
+
+def test_report_is_one_page_and_escapes(journal: Path, tmp_path: Path) -> None:
+    pytest.importorskip("plotly")
+    output = tmp_path / "report.html"
+    assert main(["report", str(journal), "-o", str(output)]) == 0
+    page = output.read_text()
+    assert EVIL not in page
+    assert "&lt;script&gt;alert(&#x27;x&#x27;)&lt;/script&gt;" in page
+    tags = Tags()
+    tags.feed(page)
+    assert tags.outside == []
+    for title in ("Convergence", "Parameters", "Parallel coordinates", "Workers", "Failures"):
+        assert title in page
+
+
+def test_report_without_plotly_says_how_to_get_it(journal: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "plotly.graph_objects", None)
+    assert main(["report", str(journal)]) == 1
+    assert "pip install 'vamo_bbo[report]'" in capsys.readouterr().err

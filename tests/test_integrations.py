@@ -1,0 +1,128 @@
+"""Optuna and gest-api, against the real packages."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import vamo_bbo as vb
+from vamo_bbo.cli import main
+from vamo_bbo.run.load import load
+
+
+def loss(a: float, b: float) -> float:
+    return (a - 1) ** 2 + (b - 0.5) ** 2
+
+
+class TestOptuna:
+    @pytest.fixture(autouse=True)
+    def quiet(self) -> Any:
+        optuna = pytest.importorskip("optuna")
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        return optuna
+
+    @pytest.mark.parametrize("direction", ["minimize", "maximize"])
+    def test_sampler_optimizes(self, quiet: Any, direction: str) -> None:
+        from vamo_bbo.integrations.optuna import VamoSampler
+
+        sign = 1 if direction == "minimize" else -1
+        method = vb.zo_sgd(0.02, n_directions=2, smoothing=0.02)
+        study = quiet.create_study(sampler=VamoSampler(method, rng=0), direction=direction)
+        study.optimize(lambda t: sign * loss(t.suggest_float("a", 0, 4), t.suggest_float("b", 0, 1)), 150)
+        assert sign * study.best_value < 1e-3
+
+    def test_failed_trials_are_survived_and_the_seed_repeats(self, quiet: Any) -> None:
+        from vamo_bbo.integrations.optuna import VamoSampler
+
+        def objective(trial: Any) -> float:
+            if trial.number % 5 == 4:
+                raise ValueError
+            return loss(trial.suggest_float("a", 0, 4), trial.suggest_float("b", 0, 1))
+
+        def values() -> list[Any]:
+            study = quiet.create_study(sampler=VamoSampler("spsa", rng=1))
+            study.optimize(objective, 60, catch=(ValueError,))
+            return [t.value for t in study.trials]
+
+        first = values()
+        assert first == values()
+        assert min(v for v in first if v is not None) < loss(2, 0.2)
+
+    def test_what_cannot_be_searched_is_drawn_at_random(self, quiet: Any) -> None:
+        from vamo_bbo.integrations.optuna import VamoSampler
+
+        def objective(trial: Any) -> float:
+            step = trial.suggest_float("stepped", 0, 1, step=0.25)
+            return loss(trial.suggest_float("a", 0, 4), step)
+
+        study = quiet.create_study(sampler=VamoSampler("zo-sgd", rng=1))
+        study.optimize(objective, 40)
+        assert {t.params["stepped"] for t in study.trials} <= {0, 0.25, 0.5, 0.75, 1.0}
+
+    def test_a_journal_becomes_a_study(self, quiet: Any, tmp_path: Path) -> None:
+        space = vb.Space(a=vb.Real(0, 4), b=vb.Real(1e-3, 1, log=True))
+
+        def fun(p: dict[str, float]) -> float:
+            if p["a"] > 2.05:
+                raise ValueError("diverged")
+            return loss(p["a"], p["b"])
+
+        path = tmp_path / "run.db"
+        vb.minimize(fun, space, method=vb.zo_sgd(0.1, smoothing=0.05), rng=0, maxfev=40, journal=path)
+        storage = f"sqlite:///{tmp_path}/study.db"
+        assert main(["export", str(path), storage]) == 0
+        study = quiet.load_study(study_name="vamo_bbo", storage=storage)
+        data = load(path)
+        assert len(study.trials) == len(data.evaluations["value"])
+        assert study.best_value == pytest.approx(data.result.best_fun)
+        assert sum(t.state.name == "FAIL" for t in study.trials) == len(data.failures) > 0
+
+
+class TestGest:
+    @pytest.fixture
+    def vocs(self) -> Any:
+        module = pytest.importorskip("gest_api.vocs")
+        return module.VOCS(variables={"a": [0, 4], "b": [0, 1]}, objectives={"f": "MINIMIZE"}, constants={"c": 7.0})
+
+    def test_suggest_and_ingest(self, vocs: Any) -> None:
+        from vamo_bbo.integrations.gest import VamoGenerator
+
+        generator = VamoGenerator(vocs, vb.zo_sgd(0.02, n_directions=2, smoothing=0.02), rng=0)
+        for k in range(60):
+            points = generator.suggest(None)
+            assert all(set(p) == {"a", "b", "c", "_id"} and p["c"] == 7.0 for p in points)
+            results = [{**p, "f": float("nan") if k == 3 else loss(p["a"], p["b"])} for p in points]
+            generator.ingest(results[::-1])
+        assert loss(generator.best["a"], generator.best["b"]) < 1e-3
+
+    def test_exactly_as_many_as_asked_for_or_an_error(self, vocs: Any) -> None:
+        from vamo_bbo.integrations.gest import VamoGenerator
+
+        generator = VamoGenerator(vocs, vb.zo_sgd(0.1, n_directions=2), rng=0)
+        first = generator.suggest(1)
+        with pytest.raises(ValueError, match="9 points were asked for, 2 are open: ingest results first"):
+            generator.suggest(9)
+        rest = generator.suggest(2)
+        assert len({p["_id"] for p in first + rest}) == 3
+        generator.ingest([{**p, "f": 1.0} for p in first + rest])
+        assert len(generator.suggest(None)) == 3
+
+    def test_foreign_points_can_be_the_best(self, vocs: Any) -> None:
+        from vamo_bbo.integrations.gest import VamoGenerator
+
+        generator = VamoGenerator(vocs, "zo-sgd", rng=0)
+        generator.ingest([{"a": 1.0, "b": 0.5, "f": 0.0}])
+        points = generator.suggest(None)
+        generator.ingest([{**p, "f": 5 + loss(p["a"], p["b"])} for p in points])
+        assert generator.best["a"] == pytest.approx(1.0)
+
+    def test_what_it_cannot_do_is_said(self) -> None:
+        module = pytest.importorskip("gest_api.vocs")
+        from vamo_bbo.integrations.gest import VamoGenerator
+
+        with pytest.raises(ValueError, match="cannot accept constraints"):
+            VamoGenerator(
+                module.VOCS(variables={"a": [0, 1]}, objectives={"f": "MINIMIZE"}, constraints={"g": ["LESS_THAN", 0]})
+            )
+        with pytest.raises(ValueError, match="needs one objective"):
+            VamoGenerator(module.VOCS(variables={"a": [0, 1]}, objectives={"f": "MINIMIZE", "g": "MINIMIZE"}))
