@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from loops import evaluate
 
+import vamo_bbo as vb
 from vamo_bbo import solvers
 from vamo_bbo._errors import CapabilityError, OptionError
 from vamo_bbo._typing import Law, Tag
@@ -245,3 +246,15 @@ def test_variance_at_the_snapshot_for_sphere_directions(q, alpha):
 @pytest.mark.parametrize("q", [4, 16, 50])
 def test_variance_at_the_snapshot_for_blocks_is_one_minus_q_over_d(q):
     assert _one_step_ratio("block", q, 50, "optimal") == pytest.approx(1 - q / 50, abs=0.015)
+
+
+def test_central_differences_leave_the_neighborhood_of_a_region_that_fails():
+    # At rms length 0.1 every pair of points has a leg in the failing region, whatever the signs.
+    def wall(x):
+        if x[0] < -1.5:
+            raise ArithmeticError("no solution here")
+        return float(np.sum((x - 0.5) ** 2))
+
+    result = vb.minimize(wall, np.array([-1.45, 2.0]), method=vb.spsa(0.2, smoothing=0.1), maxfev=1000, rng=0)
+    assert result.n_failed > 0
+    assert result.fun < 0.1

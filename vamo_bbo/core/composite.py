@@ -193,7 +193,7 @@ class Composite:
             start = len(probes)
             probes += request.estimator.plan(request, ctx, start)
             slices.append(slice(start, len(probes)))
-        plan = _Round(key, requests, tuple(slices), tuple(probes), frozenset(p.id for p in probes))
+        plan = _Round(key, requests, tuple(slices), tuple(probes), frozenset([p[0] for p in probes]))
         state.cache["round"] = plan
         return plan
 
@@ -207,12 +207,14 @@ class Composite:
     def tell(self, state: State, answers: Sequence[Answer]) -> State:
         """Take answers; the last one of a round closes it."""
         plan = self._plan(state)
+        inbox, ids = state.inbox, plan.ids
         for answer in answers:
-            if answer.id in plan.ids and answer.id not in state.inbox:
-                state.inbox[answer.id] = answer
+            key = answer[0]
+            if key in ids and key not in inbox:
+                inbox[key] = answer
             else:
                 state.scalars["ignored"] += 1
-        if len(state.inbox) == len(plan.ids):
+        if len(inbox) == len(ids):
             self._close(state, plan)
         return state
 
@@ -282,10 +284,11 @@ class Composite:
     def _spend(self, state: State, probes: Sequence[Probe], answers: Sequence[Answer]) -> None:
         if math.isinf(state.scalars["horizon"]):
             return
-        price = state.info.grad_cost
+        scalars, price, spent = state.scalars, state.info.grad_cost, 0.0
         for probe, answer in zip(probes, answers, strict=True):
-            state.scalars["spent"] += answer.n_samples * (price if probe.want in ("gradient", "both") else 1.0)
-        state.scalars["progress"] = min(1.0, state.scalars["spent"] / state.scalars["horizon"])
+            spent += answer.n_samples if probe.want[0] == "v" else price * answer.n_samples
+        scalars["spent"] += spent
+        scalars["progress"] = min(1.0, scalars["spent"] / scalars["horizon"])
 
     def _rms(self, ctx: Context, estimate: Estimate) -> float:
         size, total = ctx.size, 0.0
@@ -326,7 +329,11 @@ class Composite:
         state, x = ctx.state, ctx.arrays["x"]
         if "last_good" not in state.arrays:
             state.undo = step.terms
-        ctx.directions.accumulate(step.terms, step.dense, 0, x.size, x)
+        if len(step.terms) == 1 and not step.dense:
+            ((c, u),) = step.terms
+            ctx.directions.perturb(x, u, c, 0, x.size, x)
+        else:
+            ctx.directions.accumulate(step.terms, step.dense, 0, x.size, x)
         if ctx.info.lower is not None:
             x.clip(ctx.info.lower, ctx.info.upper, out=x)
 
@@ -354,7 +361,8 @@ class Composite:
             directions_of(state).accumulate(undo, (), 0, x.size, x)
             state.undo = ()
         state.versions["x"] += 1
-        state.scalars["damping"] *= SHRINKAGE
+        if state.attempt == 0:  # later attempts fail at the last good point itself: the step is not to blame
+            state.scalars["damping"] *= SHRINKAGE
         state.phase = min(state.phase, 0)
         state.attempt += 1
         state.inbox.clear()

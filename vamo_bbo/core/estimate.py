@@ -47,7 +47,9 @@ class Estimate:
         return Estimate(tuple((c, u) for u, c in merged.items()), self.dense + other.dense)
 
     def __rmul__(self, factor: float) -> Estimate:
-        return Estimate(tuple((factor * c, u) for c, u in self.terms), tuple((factor * a, g) for a, g in self.dense))
+        return Estimate(
+            tuple([(factor * c, u) for c, u in self.terms]), tuple([(factor * a, g) for a, g in self.dense])
+        )
 
     def __neg__(self) -> Estimate:
         return -1.0 * self

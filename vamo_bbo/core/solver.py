@@ -226,7 +226,7 @@ class Context:
         How mini-batches are drawn.
     """
 
-    __slots__ = ("batch_kind", "batch_size", "directions", "info", "state")
+    __slots__ = ("batch_kind", "batch_size", "directions", "info", "size", "state")
 
     def __init__(self, state: State, batch_size: int = 1, batch_kind: str = "epoch") -> None:
         self.state = state
@@ -234,11 +234,8 @@ class Context:
         self.directions = directions_of(state)
         self.batch_size = batch_size
         self.batch_kind = batch_kind
-
-    @property
-    def size(self) -> int:
+        self.size = int(state.arrays["x"].size)
         """Dimension d."""
-        return int(self.state.arrays["x"].size)
 
     @property
     def step(self) -> int:
