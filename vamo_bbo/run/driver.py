@@ -18,9 +18,8 @@ from vamo_bbo.core.types import Answer, Batch, Probe, ProbeId
 from vamo_bbo.run.best import Best
 from vamo_bbo.run.executors import Executor
 from vamo_bbo.run.executors.quorum import LATE
-from vamo_bbo.run.failures import FailureLog, FailurePolicy, failure_record
+from vamo_bbo.run.failures import FailureLog, FailurePolicy, JournalWriteError, failure_record
 from vamo_bbo.run.history import History, StepRecord
-from vamo_bbo.run.journal import JournalWriteError
 from vamo_bbo.run.ledger import Ledger
 from vamo_bbo.run.objective import LARGE, Objective
 from vamo_bbo.run.stop import Budget, Code, Plateau, is_success, message

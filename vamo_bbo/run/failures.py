@@ -7,14 +7,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from vamo_bbo._errors import EvaluationError, OptionError
+from vamo_bbo._errors import EvaluationError, OptionError, StateError
 from vamo_bbo._typing import Array
 from vamo_bbo.core.types import Answer, Probe
 
-__all__ = ["FailureLog", "FailurePolicy", "FailureRecord", "OnError"]
+__all__ = ["FailureLog", "FailurePolicy", "FailureRecord", "JournalWriteError", "OnError"]
 
 KEPT = 100
 """Failure records kept with their points and tracebacks; the others are only counted."""
+
+
+class JournalWriteError(StateError):
+    """The journal can no longer be written, as on a full disk; what it holds is intact."""
 
 
 @dataclass(frozen=True, slots=True)

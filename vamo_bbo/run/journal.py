@@ -22,9 +22,10 @@ import numpy as np
 from vamo_bbo._errors import StateError
 from vamo_bbo._typing import Array
 from vamo_bbo.core.types import Answer, Probe, ProbeId
+from vamo_bbo.run.failures import JournalWriteError
 from vamo_bbo.run.history import StepRecord
 
-__all__ = ["Journal", "JournalWriteError", "Row", "open_readonly"]
+__all__ = ["Journal", "Row", "open_readonly"]
 
 APPLICATION_ID = 0x76616D6F
 """SQLite's application id of a journal: "vamo"."""
@@ -45,10 +46,6 @@ CREATE TABLE step (
     njev_samples INTEGER, learning_rate REAL, elapsed REAL, n_failed INTEGER);
 """
 _INSERT = f"INSERT INTO evaluation VALUES ({', '.join('?' * 18)})"
-
-
-class JournalWriteError(StateError):
-    """The journal can no longer be written, as on a full disk; what it holds is intact."""
 
 
 class Row(NamedTuple):

@@ -14,7 +14,6 @@ from vamo_bbo._typing import Array
 from vamo_bbo.run.executors.quorum import LATE
 from vamo_bbo.run.failures import FailureRecord
 from vamo_bbo.run.history import StepRecord
-from vamo_bbo.run.journal import open_readonly
 from vamo_bbo.space import Choice, Integer, Real, Space
 
 if TYPE_CHECKING:
@@ -55,6 +54,8 @@ class JournalData:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
+        from vamo_bbo.run.journal import open_readonly  # only now: it imports SQLite
+
         db = open_readonly(path)
         try:
             self.meta: dict[str, Any] = {k: json.loads(v) for k, v in db.execute("SELECT key, value FROM meta")}

@@ -16,12 +16,10 @@ from vamo_bbo.core.types import Answer
 from vamo_bbo.run.best import Best
 from vamo_bbo.run.driver import OnStep, Run, drive
 from vamo_bbo.run.executors import Executor, resolve
-from vamo_bbo.run.executors.journaled import JournaledExecutor
 from vamo_bbo.run.executors.quorum import QuorumExecutor
-from vamo_bbo.run.failures import FailurePolicy
+from vamo_bbo.run.failures import FailurePolicy, JournalWriteError
 from vamo_bbo.run.fingerprint import fingerprint
 from vamo_bbo.run.history import StepRecord
-from vamo_bbo.run.journal import Journal, JournalWriteError
 from vamo_bbo.run.ledger import Ledger
 from vamo_bbo.run.objective import LARGE
 from vamo_bbo.run.settle import Settled, reserve, settle
@@ -31,6 +29,8 @@ from vamo_bbo.run.stop import Budget, Code, default_limits
 
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
+
+    from vamo_bbo.run.journal import Journal
 
 __all__ = ["callback_step", "new_result", "result_of", "run_solver"]
 
@@ -79,7 +79,7 @@ def run_solver(
     """
     objective = problem.objective
     with contextlib.ExitStack() as stack:
-        store = None if journal is None else stack.enter_context(contextlib.closing(Journal(journal)))
+        store = None if journal is None else stack.enter_context(contextlib.closing(_open(journal)))
         if seed is None:
             stored = {} if store is None else store.meta().get("fingerprint", {})
             seed = stored.get("rng", seed_of(None))
@@ -91,6 +91,8 @@ def run_solver(
         if store is not None:
             more = {**(identity or {}), "asynchronous": asynchronous}
             store.claim(fingerprint(problem, solver, seed, policy, more))
+            from vamo_bbo.run.executors.journaled import JournaledExecutor
+
             executor = JournaledExecutor(objective, executor, store)
         run, kept, known = _begin(problem, solver, budget, seed, backend, executor, store)
         run.ledger.maxfev -= kept
@@ -108,6 +110,12 @@ def run_solver(
         if store is not None and run.code not in (Code.INTERRUPTED, Code.JOURNAL):
             store.set_meta(result=_plain(result))
         return result
+
+
+def _open(path: str | os.PathLike[str]) -> Journal:
+    from vamo_bbo.run.journal import Journal  # only runs with a journal import SQLite
+
+    return Journal(path)
 
 
 def _begin(

@@ -12,7 +12,8 @@ from vamo_bbo.core.points import materialize
 from vamo_bbo.core.solver import State
 from vamo_bbo.core.types import Answer, Probe, ProbeId
 from vamo_bbo.run.executors import Executor
-from vamo_bbo.run.journal import LARGEST_POINT, Journal, JournalWriteError
+from vamo_bbo.run.failures import JournalWriteError
+from vamo_bbo.run.journal import LARGEST_POINT, Journal
 from vamo_bbo.run.objective import Objective
 
 __all__ = ["JournaledExecutor"]
