@@ -43,7 +43,7 @@ class Contender:
 
 
 CONTENDERS = (
-    Contender("VAMO", "vamo"),
+    Contender("VAMO", "vamo", options=(("batch_size", BATCH), ("control", "values"))),
     Contender("SVRG", "svrg"),
     Contender("SGD", "sgd"),
     Contender("Adam", "adam", (0.001, 0.003, 0.01, 0.03, 0.1)),

@@ -35,6 +35,10 @@ EXACT_BELOW = 256
 RANK = 16
 """Directions of a streaming sketch unless asked otherwise."""
 
+LARGE = 20_000
+"""Dimension from which the sketch is kept in float32 and sees one gradient in q/2 instead of one in q/6: its use and
+upkeep are bound by memory there, and the metric needs no more than a few digits."""
+
 BUFFER, EXACT_BUFFER = 3, 64
 """Gradients that wait until they enter the sketch together."""
 
@@ -110,8 +114,8 @@ class Guided:
     """Leading eigenpairs of the gradients' covariance plus a floor.
 
     Below d = 256 the covariance is kept and decomposed at each refresh. Above, three gradients at a time (one in
-    ``rank / 6``, which makes the sketch cost about twice its use) are folded into the leading ``rank`` eigenpairs by an
-    incremental singular value decomposition: ``rank + 4`` vectors in all.
+    ``rank / 6``, from d = 20,000 on one in ``rank / 2`` and in float32) are folded into the leading ``rank`` eigenpairs
+    by an incremental singular value decomposition: ``rank + 4`` vectors in all.
 
     Parameters
     ----------
@@ -146,12 +150,13 @@ class Guided:
         """Return basis, spectrum, weights and the waiting gradients; the covariance where it is kept."""
         q = self.count(size)
         rows = EXACT_BUFFER if size <= EXACT_BELOW else BUFFER
+        kind = "float32" if size >= LARGE else "x"
         specs = (
-            ArraySpec("basis", (q, size)),
+            ArraySpec("basis", (q, size), kind),
             ArraySpec("spectrum", (q,), "float64"),
-            ArraySpec("shrinkage", (q,)),
-            ArraySpec("waiting", (rows, size)),
-            ArraySpec("center", (size,)),
+            ArraySpec("shrinkage", (q,), kind),
+            ArraySpec("waiting", (rows, size), kind),
+            ArraySpec("center", (size,), kind),
         )
         return (*specs, ArraySpec("covariance", (size, size), "float64")) if size <= EXACT_BELOW else specs
 
@@ -159,8 +164,9 @@ class Guided:
         """Queue a gradient, and fold the queue into the sketch when it is full."""
         seen = scalars.get("sketch_seen", 0.0)
         scalars["sketch_seen"] = seen + 1
-        exact = gradient.size <= EXACT_BELOW
-        if not exact and seen % max(1, round(self.count(gradient.size) / 6)) and seen >= 3 * BUFFER:
+        size = gradient.size
+        stride = 1 if size <= EXACT_BELOW else max(1, round(self.count(size) / (2 if size >= LARGE else 6)))
+        if seen % stride and seen >= 3 * BUFFER:
             return
         filled = int(scalars.get("sketch_filled", 0.0))
         arrays["waiting"][filled] = gradient
@@ -247,9 +253,10 @@ class Guided:
     def apply(self, arrays: Arrays, scalars: Scalars, v: Array) -> Array:
         """Return ``P^-1 v``."""
         basis = arrays["basis"]
-        coefficients = arrays["shrinkage"] * projections(basis, v)
-        scaled: Array = (v - combination(coefficients, basis)) * v.dtype.type(1.0 / scalars["sketch_floor"])
-        return scaled
+        coefficients = arrays["shrinkage"] * projections(basis, v.astype(basis.dtype, copy=False))
+        result: Array = v - combination(coefficients, basis)
+        result *= v.dtype.type(1.0 / scalars["sketch_floor"])
+        return result
 
     def effective_dimension(self, arrays: Arrays, scalars: Scalars) -> float:
         """Return ``tr(C P^-1)``: how many directions the noise of one sample fills after preconditioning."""
