@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from vamo_bbo._typing import Array
+from vamo_bbo.auto_noisy import run_noisy
 from vamo_bbo.problem import FiniteSum
 from vamo_bbo.run.setup import parse_x0
 from vamo_bbo.run.stop import Budget, Code
@@ -65,7 +66,7 @@ def choose(call: Call, noisy: bool) -> Choice:
     if noisy:
         if d <= SMALL and not _has_cma():
             return Choice("spsa", f"no gradient, {about}; `pip install vamo_bbo[cma]` would make it cma")
-        return Choice("cma" if d <= SMALL else "spsa", f"no gradient, {about}")
+        return Choice("COBYQA" if d <= SMALL else "spsa", f"no gradient, {about}")
     if call.workers not in (None, 1) and d <= SMALL and not call.vectorized and _has_cma():
         return Choice("cma", f"no gradient, {about}, several workers")
     if d <= DIFFERENCES:
@@ -99,6 +100,8 @@ def run_auto(call: Call) -> Any:
     call.noisy = call.noisy or noisy
     if watched is not None and choice.method == "L-BFGS-B":
         result = _descend(call, watched)
+    elif watched is not None and noisy and choice.method == "COBYQA" and not call.constrained:
+        result = run_noisy(call, watched)
     elif watched is not None:
         if call.limits.get("maxfev") is not None:
             call.limits = {**call.limits, "maxfev": call.limits["maxfev"] - watched.nfev}

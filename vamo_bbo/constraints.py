@@ -107,8 +107,3 @@ def _from_dict(k: int, constraint: dict[str, Any]) -> _Block:
         )
     args = constraint.get("args", ())
     return _block(lambda x: fun(x, *args), 0.0, 0.0 if kind == "eq" else np.inf)
-
-
-def minimize_lagrangian(call: Any, method: Any) -> Any:
-    """Refuse constraints: our solvers cannot yet."""
-    raise OptionError("constraints need one of scipy's methods: 'SLSQP', 'COBYLA', 'COBYQA', 'trust-constr'.")

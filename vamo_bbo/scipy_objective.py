@@ -7,7 +7,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -25,6 +25,8 @@ Mapper: TypeAlias = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any
 """A map-like callable ``mapper(function, iterable)``, as scipy's ``workers``."""
 
 _TRIES_AT_START = 3
+_MEAN_DIFFERENCE = 2.0 / math.sqrt(math.pi)
+"""Mean distance of two draws of the standard normal distribution."""
 _FINITE_DIFFERENCE = math.sqrt(float(np.finfo(np.float64).eps))
 
 
@@ -102,6 +104,8 @@ class Watched:
         Calls made.
     best_x, best_f, best_violation
         The best point, its value and its violation; ``best_x`` is None before the first success.
+    noise : float
+        Standard deviation of the values, from the latest two at one point.
     failures : FailureLog
         What failed.
     history : History
@@ -133,6 +137,7 @@ class Watched:
         self.began = time.perf_counter()
         self.on_iteration: Callable[[Watched], None] | None = None
         self._latest: deque[tuple[Array, float]] = deque(maxlen=64)
+        self.noise = 0.0
         self._reserved = 0  # legs of the present finite difference that are not counted yet
         self._known: tuple[Array, Any] | None = None
         self._base_x: Array | None = None
@@ -157,8 +162,18 @@ class Watched:
         first = self._evaluate(x, args)
         second = self._evaluate(x, args)
         noisy = bool(np.asarray(first != second).any())
+        if noisy and np.size(first) == 1:
+            self.noise = float(np.abs(np.asarray(first - second)).max()) / _MEAN_DIFFERENCE
         self._known = None if noisy else (np.array(x), first)
         return noisy
+
+    def plain(self, x: Array, args: tuple[Any, ...]) -> float:
+        """Evaluate once at ``x``, outside any method."""
+        return float(np.asarray(self._evaluate(x, args)).reshape(-1)[0])
+
+    def set_budget(self, **changes: Any) -> None:
+        """Change limits."""
+        self.budget = replace(self.budget, **changes)
 
     def spend(self, calls: int = 1, *, count: bool = True) -> None:
         """Raise :class:`StopRun` if so many more calls do not fit, else count them."""

@@ -68,7 +68,7 @@ def generator_of(state: State, stream: int = 0) -> np.random.RandomState:
     return np.random.RandomState(np.random.Philox(key=state.seed, counter=counter))
 
 
-def plan_of(state: State, sigma: float | None, separable: bool | None, adapt: bool | None) -> Plan:
+def plan_of(state: State, sigma: float | None, separable: bool | None, adapt: bool) -> Plan:
     info, d = state.info, state.arrays["x"].size
     low = np.full(d, -np.inf) if info.lower is None else np.asarray(info.lower, dtype=np.float64)
     high = np.full(d, np.inf) if info.upper is None else np.asarray(info.upper, dtype=np.float64)
@@ -94,7 +94,6 @@ def plan_of(state: State, sigma: float | None, separable: bool | None, adapt: bo
     else:
         variant = "SepCMA" if (d > 200 if separable is None else separable) else "CMA"
     real = (options == 0) & (ordered == 0)
-    adapt = info.noisy if adapt is None else adapt
     return Plan(variant, origin, scale, bounds, real, ordered, options, sigma, adapt)
 
 

@@ -26,7 +26,7 @@ def cma(
     population_size: int | None = None,
     separable: bool | None = None,
     restarts: int = 0,
-    adapt_learning_rate: bool | None = None,
+    adapt_learning_rate: bool = False,
 ) -> EvolutionStrategy:
     """Evolution strategy with covariance matrix adaptation, for small d, mixed types and rugged objectives.
 
@@ -46,9 +46,9 @@ def cma(
     restarts : int >= 0, default 0
         After convergence start again with twice the population (IPOP), at most this many times: for
         multimodal objectives. The budget of the run ends them earlier.
-    adapt_learning_rate : bool, optional
-        Learning-rate adaptation (LRA-CMA-ES) for noisy objectives; not with Integer, Choice or ``separable``.
-        Default: where the objective is noisy.
+    adapt_learning_rate : bool, default False
+        Learning-rate adaptation (LRA-CMA-ES) for strong noise and large budgets; not with Integer, Choice or
+        ``separable``.
 
     Returns
     -------
@@ -81,7 +81,7 @@ def cma(
     Examples
     --------
     >>> cma(population_size=12)
-    EvolutionStrategy(sigma=None, population_size=12, separable=None, restarts=0, adapt_learning_rate=None)
+    EvolutionStrategy(sigma=None, population_size=12, separable=None, restarts=0, adapt_learning_rate=False)
     """
     return EvolutionStrategy(sigma, population_size, separable, restarts, adapt_learning_rate)
 
@@ -94,7 +94,7 @@ class EvolutionStrategy:
     population_size: int | None = None
     separable: bool | None = None
     restarts: int = 0
-    adapt_learning_rate: bool | None = None
+    adapt_learning_rate: bool = False
 
     @property
     def handles_levels(self) -> bool:
