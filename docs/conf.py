@@ -35,7 +35,7 @@ html_show_sphinx = False
 html_theme_options = {
     "description": "Minimize any Python objective behind scipy's call",
     "fixed_sidebar": True,
-    "page_width": "1080px",
+    "page_width": "1180px",
     "sidebar_width": "240px",
     "font_family": "system-ui, sans-serif",
     "head_font_family": "system-ui, sans-serif",
