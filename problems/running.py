@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -80,18 +81,21 @@ def run(
     counted = Counted(problem)
     recorder = Recorder(problem, counted, budget, grad_cost, looks)
     bounds = None if problem.bounds is None else list(map(tuple, problem.bounds))
-    result = vb.minimize(
-        counted.objective,
-        problem.x0,
-        method=method,
-        jac=counted.gradient,
-        bounds=bounds,
-        callback=recorder,
-        options=dict(options or {}),
-        rng=seed,
-        maxfev=int(budget),
-        maxjev=int(budget / grad_cost) if problem.has_gradient else None,
-    )
+    with warnings.catch_warnings():
+        # Every method is offered all that the problem has; one that leaves the gradient alone is no news here.
+        warnings.filterwarnings("ignore", message=".*does not use gradient information", category=RuntimeWarning)
+        result = vb.minimize(
+            counted.objective,
+            problem.x0,
+            method=method,
+            jac=counted.gradient,
+            bounds=bounds,
+            callback=recorder,
+            options=dict(options or {}),
+            rng=seed,
+            maxfev=int(budget),
+            maxjev=int(budget / grad_cost) if problem.has_gradient else None,
+        )
     x = np.asarray(result.x, dtype=float)
     recorder.look(x, counted.cost(grad_cost))
     return Run(tuple(recorder.samples), x, counted.values, counted.gradients, str(result.message))
