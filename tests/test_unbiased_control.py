@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import naive
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from vamo_bbo.core.types import Batch, ProblemInfo
 from vamo_bbo.gradient_tables import GradientTable
 from vamo_bbo.rules import Descent
 from vamo_bbo.sketch import Guided
+from vamo_bbo.solvers import vamo
 
 S = naive.Setting()
 B, SEED = S.b, 5
@@ -49,6 +52,48 @@ def test_the_mean_over_all_batches_is_the_full_gradient(name, steps):
     np.testing.assert_allclose(np.mean(corrected, axis=0), full, rtol=0, atol=1e-13 * np.abs(plain).max())
     changed = np.abs(np.array(corrected) - plain).max()
     assert changed > 1e-3 * np.abs(plain).max(), "the correction did nothing, so the test shows nothing"
+
+
+@pytest.mark.parametrize("mixing", ["directions", "vector"])
+def test_learned_corrections_of_the_value_table_average_to_zero(mixing):
+    """Exact too: over the batches of an epoch the deviations cancel, and the coefficients are the past's."""
+    size = 4
+    solver = vamo(0.02, control="values", mixing=mixing, n_directions=3, batch_size=size, smoothing=1e-6)
+    info = ProblemInfo(n_samples=S.n, gradient="full")
+    state = solver.init(S.x0, seed=SEED, backend="numpy", info=info)
+    count = sampling.n_batches(S.n, size)
+    assert S.n % size == 0
+    while state.step < 2 * count - 1:
+        state = solver.tell(state, [evaluate(state, p, S.losses, S.grad, S.n) for p in solver.ask(state)])
+    recipe, total, largest = solver.recipe.values, np.zeros(S.x0.size), 0.0
+    assert recipe.coefficients(Context(state, size)) is not None
+    for position in range(count):
+        there = replace(state, step=count + position, cache={})
+        ctx = Context(there, size)
+        part = np.zeros(S.x0.size)
+        recipe.correction(ctx, recipe.deviations(ctx)).fill(ctx.directions, 0, ctx.size, part)
+        total, largest = total + part, max(largest, float(np.abs(part).max()))
+    assert largest > 1e-3
+    np.testing.assert_allclose(total, 0, atol=1e-9 * largest)
+
+
+def test_the_vector_form_removes_more_than_its_directions():
+    """Near the snapshot: variance of the corrected gradient, relative to the plain one, for the three forms."""
+    left = {}
+    for mixing in ("optimal", "directions", "vector"):
+        solver = vamo(1e-9, control="values", mixing=mixing, n_directions=4, batch_size=B, epoch_length=400)
+        info = ProblemInfo(n_samples=S.n, gradient="full")
+        state = solver.init(S.x0, seed=SEED, backend="numpy", info=info)
+        full, plain, corrected = S.grad(S.x0, np.arange(S.n)), 0.0, 0.0
+        while state.step < 300:
+            before, step = state.arrays["x"].copy(), state.step
+            answers = [evaluate(state, p, S.losses, S.grad, S.n) for p in solver.ask(state)]
+            state = solver.tell(state, answers)
+            if state.step > max(step, 100):
+                plain += float(np.sum((answers[0].grad - full) ** 2))
+                corrected += float(np.sum(((before - state.arrays["x"]) / 1e-9 - full) ** 2))
+        left[mixing] = corrected / plain
+    assert left["vector"] < left["directions"] <= 1.01 * left["optimal"] < 1.0
 
 
 def bias_of(lagged: bool, batches: int = 400_000, memory: float = 0.95) -> float:

@@ -20,6 +20,7 @@ from vamo_bbo.rules import Descent
 from vamo_bbo.schedules import Constant, Schedule
 from vamo_bbo.sketch import preconditioner as make_preconditioner
 from vamo_bbo.step_sizes import MeasuredStep
+from vamo_bbo.value_tables import LearnedValues
 
 __all__ = ["vamo", "vamo_paper"]
 
@@ -131,7 +132,7 @@ def vamo(
     memory: float = 2**30,
     n_directions: int | None = None,
     smoothing: float | None = None,
-    mixing: float | Literal["paper", "optimal"] | None = None,
+    mixing: float | Literal["paper", "optimal", "directions", "vector"] | None = None,
     law: str | Law | None = None,
     table: bool | None = None,
     epoch_length: int | None = None,
@@ -181,9 +182,11 @@ def vamo(
     n_directions, smoothing, mixing, law, table, epoch_length
         Options of "values". q directions (None: ``min(8, d)``), the rms length of a perturbation (None: 1e-4, float32:
         1e-2), :math:`\alpha` ("optimal" by default: q/(d+q-1) for independent directions and the exact projection for
-        the orthogonal "block"; "paper": 1/d; or a number), the law ("block" by default, "sphere", "rademacher",
-        "normal", "coordinate"), whether the snapshot's difference of every sample is kept (True by default: a step
-        then needs no function value), and steps per snapshot (None: one pass over the data).
+        the orthogonal "block"; "paper": 1/d; a number; or learned from the mini-batches since the snapshot, one
+        coefficient per direction ("directions") or one vector ("vector"), see :mod:`vamo_bbo.value_tables`), the law
+        ("block" by default, "sphere", "rademacher", "normal", "coordinate"), whether the snapshot's difference of every
+        sample is kept (True by default: a step then needs no function value), and steps per snapshot (None: one pass
+        over the data).
     schedule, sampling
         As in :func:`vamo_bbo.sgd`.
     batch_size : int, optional
@@ -233,14 +236,19 @@ def vamo(
         preconditioner if preconditioner != "auto" else ("guided" if measured or control == "projections" else "none")
     )
     power = averaging if averaging != "auto" else (AVERAGING if measured else None)
-    if mixing is None:
-        mixing = "optimal"
-    check_mixing(mixing)
     differences = ForwardDifference(n_directions, smoothing, "block" if law is None else law)
     keep = table is None or table
+    values: ControlVariate
+    if mixing == "directions" or mixing == "vector":
+        if not keep:
+            raise OptionError(f"mixing={mixing!r} needs the table, got table=False.")
+        values = LearnedValues(FirstOrder(), differences, "optimal", keep, epoch_length, form=mixing)
+    else:
+        check_mixing("optimal" if mixing is None else mixing)
+        values = ControlVariate(FirstOrder(), differences, "optimal" if mixing is None else mixing, keep, epoch_length)
     recipe = Chosen(
         "values" if asked else control,
-        ControlVariate(FirstOrder(), differences, mixing, keep, epoch_length),
+        values,
         GradientTable(
             "gradients",
             coefficient,
