@@ -364,10 +364,9 @@ def _configure(name: str, factory: Callable[..., Solver], options: Mapping[str, 
     known = list(inspect.signature(factory).parameters)
     for key in options:
         if key not in known:
-            raise OptionError(
-                f"method {name!r} has no option {key!r}{close_matches(key, [*known, 'maxiter', 'disp'])}. "
-                f"It has: {', '.join([*known, 'maxiter', 'disp'])}."
-            )
+            names = [*known, "maxiter", "disp"]
+            hint = close_matches(key, names) or "."
+            raise OptionError(f"method {name!r} has no option {key!r}{hint} It has: {', '.join(names)}.")
     return factory(**options)
 
 
