@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import vamo_bbo as vb
+from vamo_bbo import testing
 from vamo_bbo._errors import CapabilityError, OptionError
 from vamo_bbo.core.types import ProblemInfo
 from vamo_bbo.recipes import ControlVariate
@@ -120,6 +121,20 @@ def resolved(info, size=10, **options):
     solver = vb.vamo(**options)
     found = solver.recipe.resolve(info, size, solver._batch_size(info))
     return "values" if isinstance(found, ControlVariate) else found.storage
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"control": "projections", "rank": 3},
+        {"control": "none", "preconditioner": "diagonal", "sampling": "iid"},
+        {"control": "values", "mixing": "directions"},
+        {"control": "values", "mixing": "vector"},
+    ],
+    ids=str,
+)
+def test_the_contract_of_solvers(options):
+    testing.check_solver(vb.vamo(**options))
 
 
 FULL = ProblemInfo(n_samples=1000, gradient="full")

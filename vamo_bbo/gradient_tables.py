@@ -42,6 +42,16 @@ MEMORY = 4
 Storage = Literal["gradients", "projections", "none"]
 
 
+class _Now(NamedTuple):
+    """What the number of a step decides."""
+
+    step: int
+    stages: list[str]
+    batch: Batch
+    n_batches: int
+    interval: int
+
+
 class _Step(NamedTuple):
     """What a step computed and its ``observe`` needs; lives between two calls only."""
 
@@ -140,10 +150,20 @@ class GradientTable:
 
     def mini_batch(self, ctx: Context) -> Batch:
         """Return the step's batch of the fixed partition."""
+        return self._now(ctx).batch
+
+    def _now(self, ctx: Context) -> _Now:
+        """Return the plan of this step, derived once from its number."""
+        known: _Now | None = ctx.state.cache.get("gradient_now")
+        if known is not None and known.step == ctx.step:
+            return known
         n = ctx.info.n_samples
         assert n is not None
         kind = "fixed" if self.storage != "none" else ctx.batch_kind
-        return sampling.batch_of_step(kind, ctx.state.seed, n, ctx.batch_size, ctx.step)
+        batch = sampling.batch_of_step(kind, ctx.state.seed, n, ctx.batch_size, ctx.step)
+        now = _Now(ctx.step, self._stages(ctx), batch, ctx.n_batches, self._interval(n, ctx.batch_size))
+        ctx.state.cache["gradient_now"] = now
+        return now
 
     def _stages(self, ctx: Context) -> list[str]:
         """Return the phases of this step."""
@@ -162,7 +182,7 @@ class GradientTable:
 
     def plan(self, ctx: Context) -> tuple[Request, ...]:
         """Return the request of the present phase."""
-        stage = self._stages(ctx)[ctx.phase]
+        stage = self._now(ctx).stages[ctx.phase]
         stream = ctx.stream(Tag.MAIN)
         if stage == "start":
             count = max(min(8, -(-ctx.n_batches // 4)), ctx.n_batches // 20)
@@ -189,7 +209,7 @@ class GradientTable:
             measured = got["gradient"].gradient
             assert measured is not None
             gradient = measured
-            if self._stages(ctx)[-1] == "trial":
+            if self._now(ctx).stages[-1] == "trial":
                 self._place_trial(ctx, gradient)
                 return None
         return self._corrected(ctx, gradient)
@@ -272,7 +292,7 @@ class GradientTable:
 
     def control(self, ctx: Context, k: int) -> Array | None:
         """Return ``T_k - mean T``; None while the table fills (the first pass)."""
-        if self.storage == "none" or ctx.step < ctx.n_batches:
+        if self.storage == "none" or ctx.step < self._now(ctx).n_batches:
             return None
         return np.asarray(ctx.arrays["table"][k] - ctx.arrays["table_mean"])
 
@@ -309,9 +329,7 @@ class GradientTable:
             average += average.dtype.type(share) * (arrays["x"] - average)
         if self.preconditioner is not None:
             self.preconditioner.add(arrays, scalars, step.gradient, ctx.batch_size)
-        n = ctx.info.n_samples
-        assert n is not None
-        if (ctx.step + 1) % self._interval(n, ctx.batch_size) == 0:
+        if (ctx.step + 1) % self._now(ctx).interval == 0:
             if self.preconditioner is not None:
                 self._refresh_metric(ctx)
             if self.step is not None:
@@ -326,14 +344,15 @@ class GradientTable:
         new = projections(ctx.arrays["basis"], step.gradient) if self.storage == "projections" else step.gradient
         if step.control is not None and self.mixing == "adaptive":
             self._regress(ctx, new, step.control)
-        mean += (new - table[step.k]) / mean.dtype.type(ctx.n_batches)
+        n_batches = self._now(ctx).n_batches
+        mean += (new - table[step.k]) / mean.dtype.type(n_batches)
         table[step.k] = new
-        if (ctx.step + 1) % ctx.n_batches == 0:  # against the drift of a running sum
+        if (ctx.step + 1) % n_batches == 0:  # against the drift of a running sum
             mean[...] = table.mean(axis=0)
 
     def _regress(self, ctx: Context, new: Array, control: Array) -> None:
         """Update the lagged regression of gradients on table entries."""
-        keep = 1.0 - 1.0 / max(10.0, ctx.n_batches / 4)
+        keep = 1.0 - 1.0 / max(10.0, self._now(ctx).n_batches / 4)
         if self.storage == "projections":
             rows = ctx.arrays["coefficients"]
             rows *= keep
