@@ -35,10 +35,10 @@ def _first_step(learning_rate: float | None) -> float:
 
 
 def _step_size(base: float | None, schedule: Schedule, ctx: Context) -> float:
-    """Return base (or calibrated) step size times schedule times the damping left by failures."""
+    """Return base (or calibrated) step size times schedule, damping left by failures, and what steps have taught."""
     scalars = ctx.scalars
     rate = scalars["learning_rate"] if base is None else base
-    return rate * schedule(ctx.step, scalars["progress"]) * scalars["damping"]
+    return rate * schedule(ctx.step, scalars["progress"]) * scalars["damping"] * scalars["growth"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -153,9 +153,9 @@ def _add_noise(scalars: dict[str, float], variance: float, weight: float) -> Non
 def judge(state: State, value: float) -> bool:
     """Compare the value at x with that at a reference point; return False if the last step must be taken back.
 
-    ``scalars["damping"]``, the factor on every step, grows when f has fallen by more than the noise. The reference
-    stays until then: small steps add up to a change that counts, and the more of them it took, the more the step grows.
-    A step that was taken back leads to a second value of one point: what it differs by is noise.
+    ``scalars["growth"]``, a factor on every step, is halved then, and grows when f has fallen by more than the noise.
+    The reference stays until then: small steps add up to a change that counts, and the more of them it took, the more
+    the step grows. A step that was taken back leads to a second value of one point: what it differs by is noise.
     """
     scalars = state.scalars
     reference, since = scalars.get("reference", math.inf), scalars.get("since", 0.0) + 1.0
@@ -163,13 +163,14 @@ def judge(state: State, value: float) -> bool:
     if value > reference + margin:
         # The last good point is measured anew, so that a lucky value cannot hold a run.
         scalars["reference"], scalars["since"] = math.inf, 0.0
+        scalars["growth"] *= SHRINKAGE
         return False
     if math.isinf(reference) and "last_value" in scalars:
         _add_noise(scalars, 0.5 * (value - scalars["last_value"]) ** 2, 1.0)
     scalars["last_value"] = value
     if value < reference - margin or math.isinf(reference):
         if math.isfinite(reference):
-            scalars["damping"] *= GROWTH ** min(since, LONGEST)
+            scalars["growth"] *= GROWTH ** min(since, LONGEST)
         scalars["reference"], scalars["since"] = value, 0.0
     else:
         scalars["since"] = since

@@ -171,7 +171,7 @@ class Composite:
             state.arrays["last_good"][...] = x
         if info.unknown is not None:
             state.arrays["unknown"][...] = info.unknown
-        state.scalars.update(damping=1.0, progress=0.0, spent=0.0, ignored=0.0, value=math.nan)
+        state.scalars.update(damping=1.0, growth=1.0, progress=0.0, spent=0.0, ignored=0.0, value=math.nan)
         if self.calibration is not None and self.rule.learning_rate is None:
             state.phase = self.calibration.first_phase(info)
         state.scalars["horizon"] = math.inf if horizon is None else float(horizon)
@@ -242,7 +242,7 @@ class Composite:
         for request, part in zip(plan.requests, plan.slices, strict=True):
             measured = request.estimator.reduce(request, ctx, plan.probes[part], answers[part])
             if measured is None:
-                self._retreat(state)
+                self._failed(state)
                 return
             got[request.name] = measured
         if state.phase < 0:
@@ -258,7 +258,7 @@ class Composite:
             self._next(state, phase=state.phase + 1)
             return
         if not estimate.finite or not self._apply(ctx, estimate):
-            self._retreat(state)
+            self._failed(state)
             return
         recipe.observe(ctx, got, estimate)
         if state.scalars["damping"] < 1.0:
@@ -351,8 +351,14 @@ class Composite:
             if ctx.info.lower is not None and ctx.info.upper is not None:
                 x[lo:hi].clip(ctx.info.lower[lo:hi], ctx.info.upper[lo:hi], out=x[lo:hi])
 
+    def _failed(self, state: State) -> None:
+        """Retreat from a failure of the objective with a shorter step."""
+        if state.attempt == 0:  # later attempts fail at the last good point itself: the step is not to blame
+            state.scalars["damping"] *= SHRINKAGE
+        self._retreat(state)
+
     def _retreat(self, state: State) -> None:
-        """Return to the last good point and halve the step; a new attempt draws new directions."""
+        """Return to the last good point; a new attempt draws new directions."""
         x = state.arrays["x"]
         if "last_good" in state.arrays:
             x[...] = state.arrays["last_good"]
@@ -361,8 +367,6 @@ class Composite:
             directions_of(state).accumulate(undo, (), 0, x.size, x)
             state.undo = ()
         state.versions["x"] += 1
-        if state.attempt == 0:  # later attempts fail at the last good point itself: the step is not to blame
-            state.scalars["damping"] *= SHRINKAGE
         state.phase = min(state.phase, 0)
         state.attempt += 1
         state.inbox.clear()

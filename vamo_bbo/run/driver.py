@@ -249,7 +249,9 @@ class _Loop:
         elif not self.in_flight:
             self.stop(
                 Code.MAXFEV if limit == "maxfev" else Code.MAXJEV,
-                f"{limit}={getattr(self.run.ledger, limit):.0f}; {len(fresh)} more evaluations do not fit",
+                # The user's number: the ledger's may leave out what the answer's own evaluation needs.
+                f"{limit}={getattr(self.budget, limit) or getattr(self.run.ledger, limit):.0f}; "
+                f"{len(fresh)} more evaluations do not fit",
             )
 
     def reuse(self, fresh: Sequence[Probe]) -> list[Probe]:
@@ -275,22 +277,23 @@ class _Loop:
 
     def take(self, answers: Sequence[Answer]) -> None:
         """Count answers, handle failures, look for a new best point, and tell."""
-        run, in_flight, count = self.run, self.in_flight, self.run.ledger.count
+        run, in_flight = self.run, self.in_flight
         told: list[Answer] = []
         pairs: list[Pair] = []
         for answer in answers:
-            probe = in_flight[answer.id]
-            count(probe)
-            if answer.error is not None:
-                final = self.failed(probe, answer)
-                if final is None:
-                    continue
-                told.append(final)
-            else:
-                told.append(answer)
+            probe = in_flight.pop(answer.id)
+            if answer.error is None:
                 pairs.append((probe, answer))
-            del in_flight[answer.id]
+                told.append(answer)
+                continue
+            run.ledger.count(probe)
+            final = self.failed(probe, answer)
+            if final is None:
+                in_flight[probe.id] = probe
+            else:
+                told.append(final)
         if pairs:
+            run.ledger.count_all(pairs)
             self.look(pairs)
             run.best.offer(run.state, pairs)
         if told:
@@ -327,17 +330,18 @@ class _Loop:
             value, weight = answer.value, answer.n_samples
             if value != value:
                 continue
-            if value > self.told_worst:
-                self.told_worst = value
             self.total += weight * value
             self.total_weight += weight
-            if probe.direction is None and probe.point is None:
-                self.base += weight * value
-                self.base_weight += weight
+            if probe.direction is None:
+                if probe.point is None:
+                    self.base += weight * value
+                    self.base_weight += weight
+            elif not self.compared:
+                self.compared = True
+            if value > self.told_worst:
+                self.told_worst = value
             if not self.differs:
-                first = self.seen.setdefault(probe.batch, value)
-                self.compared = self.compared or probe.direction is not None
-                self.differs = first != value
+                self.differs = self.seen.setdefault(probe.batch, value) != value
 
     def tell(self, answers: Sequence[Answer]) -> None:
         """Tell the solver, and notice a completed step."""
