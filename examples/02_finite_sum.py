@@ -43,8 +43,8 @@ def main():
         print(f"{name:8} f - f* = {result.fun - best:.1e}   cost {cost:4.1f} gradient passes")
         return result.fun - best
 
-    # With one step size, SGD stops at its noise floor. VAMO's is lower: a snapshot of q directions takes up to q/d of the
-    # noise away for n (q + 1) values. SVRG has none, but pays for full gradients: where they are affordable, take it.
+    # With one step size, SGD stops at its noise floor. VAMO's is lower: a snapshot along q directions takes up to q/d
+    # of the noise away for n (q + 1) values. SVRG's is zero, for full gradients: take it where these are affordable.
     run("sgd", vb.sgd(0.3), maxjev=budget)
     gap = run("vamo", vb.vamo(0.3, n_directions=5), maxfev=2 * budget, maxjev=budget / 3)
     run("svrg", vb.svrg(0.3), maxjev=budget)
