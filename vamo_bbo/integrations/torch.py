@@ -499,7 +499,7 @@ class VAMO(SolverOptimizer):
 
     References
     ----------
-    J. Chen, H. Ma, "VAMO: efficient zeroth-order variance reduction for SGD with faster convergence", 2025, arXiv
+    J. Chen, Z. Ma, "VAMO: efficient zeroth-order variance reduction for SGD with faster convergence", 2025, arXiv
     2505.13954; deviations in :func:`vamo_bbo.vamo`.
 
     Examples

@@ -208,7 +208,7 @@ def vamo(
 
     References
     ----------
-    J. Chen, H. Ma, "VAMO: efficient zeroth-order variance reduction for SGD with faster convergence", 2025, arXiv
+    J. Chen, Z. Ma, "VAMO: efficient zeroth-order variance reduction for SGD with faster convergence", 2025, arXiv
     2505.13954, Algorithm 1, for "values"; deviations: the table, orthogonal directions, the optimal mixing and
     reshuffled batches; :func:`vamo_paper` has none of them. A. Defazio, F. Bach, S. Lacoste-Julien, "SAGA", NeurIPS
     2014, arXiv 1407.0202, for "gradients" with a = 1.
@@ -310,7 +310,7 @@ def vamo_paper(
 
     References
     ----------
-    J. Chen, H. Ma, arXiv 2505.13954 (2025), Algorithm 1.
+    J. Chen, Z. Ma, arXiv 2505.13954 (2025), Algorithm 1.
 
     Examples
     --------
