@@ -51,10 +51,15 @@ class Best:
         """Look at successful answers; the lowest new value's point is materialized, so call it before ``tell``."""
         found: Probe | None = None
         value = self.value
-        for probe, answer in pairs:
-            new = answer.value if self.n is None else self._full(probe, answer)
-            if new < value and answer.error is None:
-                found, value = probe, new
+        if self.n is None:
+            for probe, answer in pairs:
+                if answer.value < value:
+                    found, value = probe, answer.value
+        else:
+            for probe, answer in pairs:
+                new = self._full(probe, answer)
+                if new < value:
+                    found, value = probe, new
         if found is None or not self._current(state, found):
             return
         self.value, self.probe = value, found

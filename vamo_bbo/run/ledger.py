@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from vamo_bbo.core.types import Probe, ProblemInfo
+from vamo_bbo.core.types import Answer, Probe, ProblemInfo
 from vamo_bbo.run.objective import sampling_size
 
 __all__ = ["Ledger"]
@@ -105,6 +105,16 @@ class Ledger:
         self.njev_samples += gradients
         self.pending_fev -= values
         self.pending_jev -= gradients
+
+    def count_all(self, pairs: Sequence[tuple[Probe, Answer]]) -> None:
+        """Count the probes of many answers."""
+        if self.n is not None or any(probe.want != "value" for probe, _ in pairs):
+            for probe, _ in pairs:
+                self.count(probe)
+            return
+        self.nfev += len(pairs)
+        self.nfev_samples += len(pairs)
+        self.pending_fev -= len(pairs)
 
     def release(self, probes: Iterable[Probe]) -> None:
         """Give back the reservation of probes that were not evaluated."""
