@@ -58,17 +58,22 @@ def choose(call: Call, noisy: bool) -> Choice:
     if call.levels is not None:
         return Choice("cma", "Integer or Choice parameters")
     if call.constrained:
-        if noisy:
-            return Choice("COBYLA", f"constraints, {about}")
-        return Choice("SLSQP" if call.has_gradient or d > SMALL else "COBYQA", f"constraints, {about}")
+        if call.has_gradient and not noisy:
+            return Choice("SLSQP", f"constraints, exact gradient, {about}")
+        large = "COBYLA" if noisy else "SLSQP"
+        return Choice("COBYQA" if d <= SMALL else large, f"constraints, {about}")
+    if call.needs_ours:
+        if call.has_gradient:
+            return Choice("adam", f"gradient, {about}, a journal or another service of our solvers")
+        small = d <= SMALL and not call.vectorized and not noisy and _has_cma()
+        name = "cma" if small else "spsa" if noisy else "zo-sgd"
+        return Choice(name, f"no gradient, {about}, a journal, a time-out or common random numbers")
     if call.has_gradient:
         return Choice("L-BFGS-B", f"exact gradient, {about}")
-    if noisy:
-        if d <= SMALL and not _has_cma():
-            return Choice("spsa", f"no gradient, {about}; `pip install vamo_bbo[cma]` would make it cma")
-        return Choice("COBYQA" if d <= SMALL else "spsa", f"no gradient, {about}")
     if call.workers not in (None, 1) and d <= SMALL and not call.vectorized and _has_cma():
         return Choice("cma", f"no gradient, {about}, several workers")
+    if noisy:
+        return Choice("COBYQA" if d <= SMALL else "spsa", f"no gradient, {about}")
     if d <= DIFFERENCES:
         return Choice("L-BFGS-B", f"no gradient, {about}")
     return Choice("zo-sgd", f"no gradient, {about}: too many for differences")
@@ -86,6 +91,7 @@ def run_auto(call: Call) -> Any:
     parse_x0(call.x0)  # a start that no method can use is refused before anything is evaluated
     noisy, watched = bool(call.noisy), None
     plain = not isinstance(call.fun, FiniteSum) and not call.has_gradient and call.x_scale is None
+    plain = plain and not call.needs_ours
     if plain and call.noisy is None and (call.limits.get("maxfev") or _PROBE_FROM) >= _PROBE_FROM:
         watched, args, x0 = _watch(call)
         try:
