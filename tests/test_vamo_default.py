@@ -149,6 +149,7 @@ FULL = ProblemInfo(n_samples=1000, gradient="full")
         ({"memory": 100.0}, FULL, "none"),
         ({"sampling": "iid"}, FULL, "none"),
         ({"sampling": "iid"}, ProblemInfo(n_samples=1000, gradient="full", grad_cost=50.0), "values"),
+        ({"sampling": "iid"}, ProblemInfo(n_samples=1000, gradient="full", grad_cost=5.0), "none"),
         ({}, ProblemInfo(n_samples=1000, gradient="partial"), "values"),
         ({"control": "none"}, FULL, "none"),
     ],

@@ -13,7 +13,7 @@ from vamo_bbo.core.composite import DEFAULT_BATCH, Composite
 from vamo_bbo.core.estimate import Estimate, Measured
 from vamo_bbo.core.solver import ArraySpec, Context, Cost, Request
 from vamo_bbo.core.types import ProblemInfo
-from vamo_bbo.estimators import FirstOrder, ForwardDifference
+from vamo_bbo.estimators import Difference, FirstOrder, ForwardDifference
 from vamo_bbo.gradient_tables import GradientTable
 from vamo_bbo.recipes import ControlVariate, check_mixing
 from vamo_bbo.rules import Descent
@@ -27,8 +27,8 @@ __all__ = ["vamo", "vamo_paper"]
 Control = Literal["auto", "values", "gradients", "projections", "none"]
 Sampling = Literal["auto", "epoch", "fixed", "iid"]
 
-DEAR_GRADIENT = 30.0
-"""Price of a gradient in values from which the value table is chosen where batches do not repeat."""
+KEPT_SHARE = 0.5
+"""Share of what a value table removes at its snapshot that is still removed on average until the next."""
 
 AVERAGING = 8.0
 """Power of the polynomial average: it looks back over about a ninth of the steps so far."""
@@ -76,13 +76,20 @@ class Chosen:
         if info.gradient == "partial":
             return "values"
         if not self.repeats:
-            return "values" if info.grad_cost >= DEAR_GRADIENT else "none"
+            return "values" if self._values_pay(info, size, batch_size) else "none"
         rows = 8.0 * batches.n_batches(info.n_samples or 1, batch_size)
         if rows * size <= self.memory:
             return "gradients"
         guided = self.table.preconditioner
         count = getattr(guided, "count", None)
         return "projections" if count is not None and rows * count(size) <= self.memory else "none"
+
+    def _values_pay(self, info: ProblemInfo, size: int, batch_size: int) -> bool:
+        """Return whether less noise is worth the values: variance left times price, relative to SGD's."""
+        assert isinstance(self.values.control, Difference)
+        q, n_batches = self.values.control.count(size), batches.n_batches(info.n_samples or 1, batch_size)
+        passes = (self.values.epoch_length or n_batches) / n_batches
+        return (1.0 - KEPT_SHARE * q / size) * (1.0 + (q + 1.0) / (passes * info.grad_cost)) < 1.0
 
     def preferred_batch(self, info: ProblemInfo) -> int:
         """Return the default mini-batch size."""
@@ -165,9 +172,10 @@ def vamo(
         square.
     control : {"auto", "values", "gradients", "projections", "none"}
         Where the control variate comes from. "auto": "values" if an option of that form is given or the gradient is
-        partial; where batches may not repeat (``sampling`` "epoch" or "iid") "values" if a gradient costs at least 30
-        values, else "none"; else "gradients" if N d numbers fit into ``memory``, "projections" if N q do, else "none".
-        N is the number of mini-batches.
+        partial; where batches may not repeat (``sampling`` "epoch" or "iid"), "values" if
+        ``(1 - q/(2d)) (1 + (q+1)/(E grad_cost)) < 1`` (variance left times price, E passes per snapshot), else "none";
+        else "gradients" if N d numbers fit into ``memory``, "projections" if N q do, else "none". N is the number of
+        mini-batches.
     preconditioner : {"auto", "guided", "diagonal", "none"}
         P. "auto" is "guided" if the step size is measured and "none" if it is given.
     rank : int, optional
