@@ -136,6 +136,14 @@ def _read(path: Path) -> dict[tuple[str, str, str, str], dict[str, str]]:
         return {(r["problem"], r["method"], r["seed"], r["budget"]): r for r in csv.DictReader(file)}
 
 
+def complete(rows: Sequence[dict[str, str]], runs: int) -> list[dict[str, str]]:
+    """Return the rows of the problems that have all their ``runs``: profiles compare equals with equals."""
+    counts: dict[str, int] = {}
+    for row in rows:
+        counts[row["problem"]] = counts.get(row["problem"], 0) + 1
+    return [row for row in rows if counts[row["problem"]] == runs]
+
+
 def improvements(row: dict[str, str]) -> Array:
     """Return the improvements of a run, (k, 2): count and best value."""
     pairs = [step.split(":") for step in row["improvements"].split()]

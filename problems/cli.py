@@ -92,11 +92,13 @@ def _bench(options: argparse.Namespace) -> None:
     stem = f"bench_{options.suite}" if options.suite else "bench"
     rows = bench.run(tasks, options.out / f"{stem}.csv", jobs=options.jobs, time_limit=options.time_limit)
     print(f"{len(rows)} of {len(tasks)} runs done")
+    rows = bench.complete(rows, len(methods) * options.seeds)
     if rows:
         text = bench.table(rows)
         (options.out / f"{stem}.txt").write_text(text + "\n", encoding="utf-8")
         print(text)
-        title = f"{len(names)} problems, {options.seeds} seeds, {options.budget_factor} (d + 1) values"
+        n_problems = len({row["problem"] for row in rows})
+        title = f"{n_problems} problems, {options.seeds} seeds, {options.budget_factor} (d + 1) values"
         bench.draw(rows, options.out / f"{stem}.png", title)
 
 

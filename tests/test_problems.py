@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ def conforming(applies=lambda problem: True):
     for name, problem in problems.find().items():
         if not applies(problem):
             continue
-        slow = bool({"download", "torch"} & set(problem.needs))
+        slow = bool(set(problem.needs) - {"scikit-learn"})
         marks.append(pytest.param(problem, id=name, marks=[pytest.mark.slow] if slow else []))
     return pytest.mark.parametrize("problem", marks)
 
@@ -30,7 +31,9 @@ def skip_without_extras(request):
     """Skip, with the sentence that the user would see, where a package or a download is missing."""
     if "problem" in request.fixturenames:
         try:
-            request.getfixturevalue("problem").built  # noqa: B018
+            with warnings.catch_warnings():  # of other packages, while they load their models
+                warnings.simplefilter("ignore")
+                request.getfixturevalue("problem").built  # noqa: B018
         except problems.DataUnavailable as error:
             pytest.skip(str(error))
 

@@ -70,6 +70,11 @@ def test_profiles_by_hand() -> None:
     assert "100.0 %" in lines[2]
 
 
+def test_only_problems_with_all_their_runs_are_compared() -> None:
+    rows = [row("a", "1:404"), row("b", "1:404"), {**row("a", "1:404"), "problem": "beale-2"}]
+    assert bench.complete(rows, 2) == rows[:2]
+
+
 def test_command_line_bench(tmp_path, capsys) -> None:
     pytest.importorskip("matplotlib")
     arguments = ["bench", "beale-2", "himmelblau-2", "--methods", "zo-sgd,scipy-nelder-mead", "--seeds", "2"]
