@@ -382,3 +382,13 @@ def test_kill_minus_nine(tmp_path: Path, workers: int) -> None:
 @pytest.mark.parametrize("workers", [1, 4])
 def test_kill_minus_nine_at_fifty_moments(tmp_path: Path, workers: int) -> None:
     killed_and_resumed(tmp_path, workers, 50, "zo-adamm")
+
+
+def test_auto_picks_one_of_our_solvers_and_scipys_methods_refuse(tmp_path: Path) -> None:
+    result = vb.minimize(bowl, np.zeros(4), journal=tmp_path / "run.db", rng=0, maxfev=60)
+    assert load(tmp_path / "run.db").finished
+    assert "journal" in result.message
+    with pytest.raises(vb.OptionError, match="journal=.* needs one of our solvers, got method='L-BFGS-B'"):
+        vb.minimize(bowl, np.zeros(4), method="L-BFGS-B", journal=tmp_path / "other.db")
+    with pytest.raises(vb.OptionError, match="asynchronous=True needs one of our solvers"):
+        vb.minimize(bowl, np.zeros(4), method="Nelder-Mead", asynchronous=True)

@@ -214,6 +214,12 @@ class Call:
     identity: dict[str, Any] | None = None
 
     @property
+    def needs_ours(self) -> bool:
+        """Whether an argument asks for what only our solvers have."""
+        fragile = self.eval_timeout is not None or self.journal is not None or self.asynchronous
+        return fragile or isinstance(self.noisy, str)
+
+    @property
     def has_gradient(self) -> bool:
         """Whether gradients can be asked for."""
         if isinstance(self.fun, FiniteSum):

@@ -44,6 +44,9 @@ def run_scipy(
         raise OptionError("vectorized=True is for a plain callable; a FiniteSum gets many samples in a call already.")
     if call.eval_timeout is not None:
         raise OptionError("eval_timeout needs one of our solvers: scipy's methods evaluate in this process.")
+    if call.needs_ours:
+        name = "journal" if call.journal is not None else "asynchronous" if call.asynchronous else "noisy"
+        raise OptionError(f"{name}={getattr(call, name)!r} needs one of our solvers, got method={method!r}.")
     scale = None if call.x_scale is None else _scale_of(call)
     arguments: dict[str, Any] = {
         "fun": call.fun,
