@@ -302,3 +302,21 @@ def test_finite_sum_refuses_what_has_no_per_sample_loss() -> None:
 def test_the_package_does_not_import_torch() -> None:
     code = "import sys, vamo_bbo; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_step_leaves_grad_as_it_was_and_asks_only_its_own_parameters() -> None:
+    module = network()
+    module[0].weight.grad = torch.ones_like(module[0].weight)
+    own = [p for p in module.parameters() if p is not module[2].bias]
+    bridge.VAMO(own, lr=0.01, n_samples=N, batch_size=8).step(closure_of(module))
+    assert torch.equal(module[0].weight.grad, torch.ones_like(module[0].weight))
+    assert module[2].bias.grad is None
+
+
+def test_a_parameter_that_the_loss_does_not_use_stays() -> None:
+    module, idle = linear(), torch.nn.Parameter(torch.ones(3, dtype=torch.float64))
+    optimizer = bridge.SolverOptimizer([*module.parameters(), idle], vb.sgd(0.1, batch_size=8), n_samples=N)
+    for _ in range(3):
+        optimizer.step(closure_of(module))
+    assert torch.equal(idle.detach(), torch.ones(3, dtype=torch.float64))
+    assert module.weight.any()

@@ -13,73 +13,22 @@ another device work too, through one transfer per evaluation.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from typing import Any, Literal, cast
+from collections.abc import Callable, Iterator
+from typing import Any, cast
 
-import numpy as np
+from vamo_bbo.integrations._torch_layout import Layout  # first: it says what to install where PyTorch is missing
 
-try:
-    import torch
-except ImportError as error:
-    raise ImportError("vamo_bbo.integrations.torch needs PyTorch: run `pip install 'vamo_bbo[torch]'`.") from error
+# isort: split
+import torch
 
-from vamo_bbo._errors import EvaluationError, OptionError, StateError
-from vamo_bbo._typing import AnyDirection, Array, Direction, IndexArray, Law
-from vamo_bbo.core.composite import Composite
-from vamo_bbo.core.points import materialize
-from vamo_bbo.core.solver import State
-from vamo_bbo.core.types import Answer, Probe
+from vamo_bbo._errors import OptionError
+from vamo_bbo._typing import Array, IndexArray
+from vamo_bbo.integrations._torch_optimizer import VAMO, SolverOptimizer
 from vamo_bbo.problem import FiniteSum
-from vamo_bbo.run.objective import Objective
-from vamo_bbo.solvers import vamo
 
 __all__ = ["VAMO", "SolverOptimizer", "finite_sum", "load_vector", "parameter_vector"]
 
-Closure = Callable[[torch.Tensor], torch.Tensor]
-"""``closure(idx)``: losses, shape (len(idx),), of the samples ``idx`` at the present parameters."""
-
 _RANDOM_LAYERS = (torch.nn.modules.batchnorm._BatchNorm, torch.nn.modules.dropout._DropoutNd)
-
-
-class _Layout:
-    """How trainable parameters lie in one flat vector.
-
-    Raises
-    ------
-    OptionError
-        There is none, or they differ in dtype or device, or are neither float32 nor float64.
-    """
-
-    def __init__(self, parameters: Iterable[torch.Tensor]) -> None:
-        self.parameters = list(parameters)
-        kinds = {(p.dtype, p.device) for p in self.parameters}
-        if not kinds:
-            raise OptionError("torch: there is no trainable parameter (requires_grad=True).")
-        if len(kinds) > 1 or next(iter(kinds))[0] not in (torch.float32, torch.float64):
-            found = sorted(f"{dtype} on {device}" for dtype, device in kinds)
-            raise OptionError(f"torch: trainable parameters must be all float32 or all float64 on one device: {found}.")
-        self.dtype, self.device = next(iter(kinds))
-        self.sizes = [p.numel() for p in self.parameters]
-
-    def views(self, flat: torch.Tensor) -> list[torch.Tensor]:
-        """Return views of ``flat``, (d,), in the parameters' shapes."""
-        return [part.view(p.shape) for part, p in zip(flat.split(self.sizes), self.parameters, strict=True)]
-
-    def tensor(self, x: Array) -> torch.Tensor:
-        """Return ``x`` as a tensor of the parameters' dtype and device: no copy on the CPU in that dtype."""
-        if not x.flags.writeable:
-            x = x.copy()  # torch has no read-only tensors
-        return torch.as_tensor(x, dtype=self.dtype, device=self.device)
-
-    def array(self, tensors: Sequence[torch.Tensor | None]) -> Array:
-        """Return the concatenation of ``tensors`` as a new NumPy vector; None is zero."""
-        zero = torch.zeros
-        parts = [
-            (zero(size, dtype=self.dtype) if t is None else t.detach().reshape(-1).cpu())
-            for t, size in zip(tensors, self.sizes, strict=True)
-        ]
-        return cast("Array", torch.cat(parts).numpy())
 
 
 def _trainable(module: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
@@ -104,8 +53,8 @@ def parameter_vector(module: torch.nn.Module) -> Array:
     >>> parameter_vector(torch.nn.Linear(3, 2)).shape
     (8,)
     """
-    layout = _Layout(p for _, p in _trainable(module))
-    return layout.array(layout.parameters)
+    layout = Layout(p for _, p in _trainable(module))
+    return layout.array()
 
 
 def load_vector(module: torch.nn.Module, x: Array) -> None:
@@ -118,12 +67,13 @@ def load_vector(module: torch.nn.Module, x: Array) -> None:
 
     Examples
     --------
+    >>> import numpy as np
     >>> line = torch.nn.Linear(1, 1)
     >>> load_vector(line, np.array([2.0, 1.0]))
     >>> line(torch.tensor([3.0])).item()
     7.0
     """
-    layout = _Layout(p for _, p in _trainable(module))
+    layout = Layout(p for _, p in _trainable(module))
     if x.shape != (sum(layout.sizes),):
         raise OptionError(f"x must have shape ({sum(layout.sizes)},), the trainable parameters; got {x.shape}.")
     with torch.no_grad():
@@ -206,7 +156,7 @@ class _Model:
     def __init__(self, module: torch.nn.Module, dataset: Any, loss: Callable[[Any, Any], torch.Tensor]) -> None:
         names, parameters = zip(*_trainable(module), strict=True) if any(_trainable(module)) else ((), ())
         self.module, self.loss, self.names = module, loss, names
-        self.layout = _Layout(parameters)
+        self.layout = Layout(parameters)
         self.dataset = dataset
         self.tensors = dataset if isinstance(dataset, tuple) else getattr(dataset, "tensors", None)
         self.n_samples = len(dataset) if self.tensors is None else len(self.tensors[0])
@@ -246,305 +196,3 @@ class _Model:
 
 def _to(batch: Any, device: torch.device) -> Any:
     return batch.to(device) if isinstance(batch, torch.Tensor) else batch
-
-
-def _drawn(undo: Iterable[tuple[float, AnyDirection]]) -> list[tuple[float, Direction]]:
-    """Return the update as it is; composed solvers undo only drawn directions."""
-    return [(c, u) for c, u in undo if isinstance(u, Direction)]
-
-
-class SolverOptimizer(torch.optim.Optimizer):
-    """Any composed solver of this package as a PyTorch optimizer.
-
-    The parameters become views of the solver's iterate, so model and solver hold one copy of them.
-
-    Parameters
-    ----------
-    params : iterable of parameters
-        Trained together, as one group; all float32 or all float64.
-    solver : Composite
-        Such as ``vb.zo_sgd(n_directions=4)`` or ``vb.svrg()``; its own ``learning_rate`` gives way to ``lr``.
-    n_samples : int
-        Number of training samples: ``closure`` gets indices below it.
-    lr : float, optional
-        Learning rate, ``param_groups[0]["lr"]``, read at every step, so that PyTorch's schedulers work. None uses the
-        solver's, or its automatic first step.
-    per_sample : bool, default True
-        Whether ``closure`` returns one loss per sample; False if it returns their mean (fixed batches are then used).
-    chunk_size : int, default 1024
-        Most samples that ``closure`` is asked for at once, in a full pass: it bounds the activations.
-    seed : int, default 0
-        Of batches and directions.
-    backend : {"auto", "numpy", "numba"}
-        Who computes directions.
-
-    Attributes
-    ----------
-    nfev_samples, njev_samples : int
-        Sample losses and sample gradients evaluated so far.
-
-    Raises
-    ------
-    OptionError
-        Several parameter groups, no parameter, or mixed dtypes.
-
-    Notes
-    -----
-    Call no ``backward``: gradients are taken by ``step``, and ``.grad`` is not touched. A loss that is NaN takes its
-    sample out; a batch that fails as a whole brings the last good point back with half the step.
-
-    Examples
-    --------
-    >>> import vamo_bbo as vb
-    >>> inputs = torch.linspace(-1, 1, 64)[:, None]
-    >>> line = torch.nn.Linear(1, 1)
-    >>> optimizer = SolverOptimizer(line.parameters(), vb.sgd(batch_size=8), n_samples=64, lr=0.2)
-    >>> for _ in range(200):
-    ...     _ = optimizer.step(lambda idx: (line(inputs[idx]) - 3 * inputs[idx]).square().sum(1))
-    >>> round(line.weight.item(), 3)
-    3.0
-    """
-
-    def __init__(
-        self,
-        params: Iterable[Any],
-        solver: Composite,
-        *,
-        n_samples: int,
-        lr: float | None = None,
-        per_sample: bool = True,
-        chunk_size: int = 1024,
-        seed: int = 0,
-        backend: str = "auto",
-    ) -> None:
-        self._state: State | None = None
-        super().__init__(params, {"lr": lr})
-        self.solver = solver
-        self.nfev_samples = 0
-        self.njev_samples = 0
-        self._layout = _Layout(self.param_groups[0]["params"])
-        finite = FiniteSum(
-            self._losses, n_samples, value_and_grad=self._value_and_grad, check_grad=False, chunk_size=chunk_size
-        )
-        x0 = self._layout.array(self._layout.parameters)
-        self._objective = Objective(finite, size=x0.size, dtype=x0.dtype)
-        self._objective.declare(per_sample=per_sample)
-        self._scratch = np.empty_like(x0)
-        self._state = self._configured().init(x0, seed=seed, backend=backend, info=self._objective.info)
-        self._show(self._state.arrays["x"])
-
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Take the one group of parameters; a second one is refused."""
-        if self.param_groups:
-            raise OptionError("SolverOptimizer trains one group of parameters: concatenate them into one list.")
-        super().add_param_group(param_group)
-
-    def _configured(self) -> Composite:
-        """Return the solver with the group's present learning rate."""
-        lr = self.param_groups[0]["lr"]
-        if lr is None:
-            return self.solver
-        rule: Any = self.solver.rule
-        return replace(self.solver, rule=replace(rule, learning_rate=float(lr)))
-
-    def step(self, closure: Closure | None = None) -> float:
-        """Take one step of the solver, a snapshot included where one is due.
-
-        Parameters
-        ----------
-        closure : callable ``closure(idx) -> losses``
-            Losses of the samples ``idx``, an int64 tensor, at the present parameters, shape (len(idx),).
-
-        Returns
-        -------
-        float
-            Mean loss of the last evaluated batch, before the step.
-
-        Raises
-        ------
-        OptionError
-            No closure, or one that returns the wrong shape.
-        EvaluationError
-            The loss was not finite in 20 attempts in a row.
-        """
-        if closure is None:
-            raise OptionError("step needs closure(idx) -> losses of the samples idx.")
-        state, solver = self._present(), self._configured()
-        self._closure, last = closure, state.step
-        try:
-            while state.step == last:
-                ending = solver.status(state)
-                if ending is not None:
-                    raise EvaluationError(ending.message)
-                state = solver.tell(state, [self._evaluate(state, probe) for probe in solver.ask(state)])
-        finally:
-            del self._closure
-            self._state = state
-            self._show(state.arrays["x"])
-        return self._loss
-
-    def _present(self) -> State:
-        """Return the state; on another device, with what was written to the parameters since."""
-        assert self._state is not None
-        if self._layout.device.type != "cpu":
-            self._state.arrays["x"][...] = self._layout.array(self._layout.parameters)
-        return self._state
-
-    def _evaluate(self, state: State, probe: Probe) -> Answer:
-        """Return the answer to ``probe``; exceptions of the closure are bugs and pass through."""
-        x = state.arrays[probe.anchor.name]
-        if probe.direction is not None:
-            x = materialize(state, probe, self._scratch)
-        objective = self._objective
-        objective.exception = None
-        answer = objective.evaluate(probe, x, state.seed)
-        if objective.exception is not None:
-            raise objective.exception
-        if objective.mean_only and objective.info.per_sample:
-            raise OptionError(
-                "closure must return one loss per sample (reduction='none'); if it can only return their mean, pass "
-                "per_sample=False."
-            )
-        if probe.want in ("gradient", "both"):
-            self.njev_samples += answer.n_samples
-        else:
-            self.nfev_samples += answer.n_samples
-        return answer
-
-    def _show(self, x: Array) -> None:
-        """Make the parameters views of ``x`` (on another device: of one copy)."""
-        for parameter, part in zip(self._layout.parameters, self._layout.views(self._layout.tensor(x)), strict=True):
-            parameter.data = part
-
-    def _called(self, x: Array, idx: IndexArray) -> torch.Tensor:
-        self._show(x)
-        losses = self._closure(torch.tensor(idx))
-        self._loss = float(losses.detach().mean())
-        return losses
-
-    def _losses(self, x: Array, idx: IndexArray) -> Array:
-        with torch.no_grad():
-            return cast("Array", self._called(x, idx).cpu().numpy())
-
-    def _value_and_grad(self, x: Array, idx: IndexArray) -> tuple[Array, Array]:
-        with torch.enable_grad():
-            losses = self._called(x, idx)
-            grads = torch.autograd.grad(losses.mean(), self._layout.parameters, allow_unused=True)
-        return losses.detach().cpu().numpy(), self._layout.array(grads)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the optimizer's state as tensors and plain values; the parameters are the module's to save."""
-        state = self._present()
-        arrays = {name: torch.tensor(array) for name, array in state.arrays.items() if name != "x"}
-        # Only what torch.load(weights_only=True) accepts: the law and the tag are enumerations.
-        undo = [(c, (int(u.law), u.step, u.index, u.count, int(u.tag), u.mask)) for c, u in _drawn(state.undo)]
-        inner = {
-            "seed": state.seed,
-            "step": state.step,
-            "phase": state.phase,
-            "arrays": arrays,
-            "scalars": dict(state.scalars),
-            "versions": dict(state.versions),
-            "undo": undo,
-            "counts": (self.nfev_samples, self.njev_samples),
-        }
-        return {**super().state_dict(), "solver": inner}
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on from :meth:`state_dict`; load the module's parameters first.
-
-        Raises
-        ------
-        StateError
-            The state belongs to another solver or another number of parameters.
-        """
-        inner = state_dict.get("solver")
-        state = self._present()
-        kept = {name: array.shape for name, array in state.arrays.items() if name != "x"}
-        if inner is None or {k: tuple(v.shape) for k, v in inner["arrays"].items()} != kept:
-            raise StateError("This state belongs to another solver, or to parameters of another size.")
-        super().load_state_dict({key: value for key, value in state_dict.items() if key != "solver"})
-        for name, tensor in inner["arrays"].items():
-            state.arrays[name][...] = tensor.numpy()
-        state.seed, state.step, state.phase, state.attempt = inner["seed"], inner["step"], inner["phase"], 0
-        state.scalars = dict(inner["scalars"])
-        state.versions = dict(inner["versions"])
-        state.undo = tuple((c, Direction(Law(u[0]), *u[1:])) for c, u in inner["undo"])
-        state.inbox.clear()
-        state.cache.clear()
-        self.nfev_samples, self.njev_samples = inner["counts"]
-
-
-class VAMO(SolverOptimizer):
-    r"""VAMO as a PyTorch optimizer: :func:`vamo_bbo.vamo` over the parameters of a module.
-
-    Parameters
-    ----------
-    params : iterable of parameters
-        Trained together, as one group; all float32 or all float64.
-    lr : float, optional
-        Learning rate; None makes the first step 0.01 in root mean square.
-    n_samples : int
-        Number of training samples.
-    batch_size, n_directions, smoothing, mixing, law, epoch_length
-        As in :func:`vamo_bbo.vamo`.
-    per_sample, chunk_size, seed, backend
-        As in :class:`SolverOptimizer`.
-
-    Notes
-    -----
-    Once per ``epoch_length`` steps (default: one pass) ``step`` evaluates all samples ``n_directions + 1`` times
-    without gradients; between, a step costs one gradient of its batch and no further loss. Memory beyond the module:
-    the last good parameters, the gradient, one scratch vector, and ``n_samples * n_directions`` float64.
-
-    References
-    ----------
-    J. Chen, Z. Ma, "VAMO: efficient zeroth-order variance reduction for SGD with faster convergence", 2025, arXiv
-    2505.13954; deviations in :func:`vamo_bbo.vamo`.
-
-    Examples
-    --------
-    >>> inputs = torch.linspace(-1, 1, 64)[:, None]
-    >>> line = torch.nn.Linear(1, 1)
-    >>> optimizer = VAMO(line.parameters(), lr=0.2, n_samples=64, batch_size=8)
-    >>> for _ in range(200):
-    ...     _ = optimizer.step(lambda idx: (line(inputs[idx]) - 3 * inputs[idx]).square().sum(1))
-    >>> round(line.weight.item(), 3)
-    3.0
-    """
-
-    def __init__(
-        self,
-        params: Iterable[Any],
-        lr: float | None = None,
-        *,
-        n_samples: int,
-        batch_size: int | None = None,
-        n_directions: int | None = None,
-        smoothing: float | None = None,
-        mixing: float | Literal["paper", "optimal"] = "optimal",
-        law: str | Law = "block",
-        epoch_length: int | None = None,
-        per_sample: bool = True,
-        chunk_size: int = 1024,
-        seed: int = 0,
-        backend: str = "auto",
-    ) -> None:
-        solver = vamo(
-            n_directions=n_directions,
-            smoothing=smoothing,
-            mixing=mixing,
-            law=law,
-            epoch_length=epoch_length,
-            batch_size=batch_size,
-        )
-        super().__init__(
-            params,
-            solver,
-            n_samples=n_samples,
-            lr=lr,
-            per_sample=per_sample,
-            chunk_size=chunk_size,
-            seed=seed,
-            backend=backend,
-        )
