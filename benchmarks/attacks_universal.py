@@ -67,8 +67,8 @@ class Trace:
             self.look(np.asarray(intermediate_result.x), float(intermediate_result.nfev_samples))
 
 
-def run(attack: UniversalAttack, name: str, label: str, rate: float, seed: int, budget: int) -> Array:
-    """Run one method; return its trace, (k, 5)."""
+def run(attack: UniversalAttack, name: str, label: str, rate: float, seed: int, budget: int) -> tuple[Array, Array]:
+    """Run one method; return its trace, (k, 5), and the perturbation it ends with."""
     method, options = METHODS[label]
     grad = None
     if method == "residual":
@@ -90,7 +90,7 @@ def run(attack: UniversalAttack, name: str, label: str, rate: float, seed: int, 
         callback=trace,
     )
     trace.look(np.asarray(result.x), float(result.nfev_samples))
-    return np.array(trace.rows)
+    return np.array(trace.rows), np.asarray(result.x)
 
 
 def first(trace: Array, column: int, target: float) -> float:
@@ -172,10 +172,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     attack = setting(args.victim, args.digit, 10)
     results: dict[str, tuple[float, list[Array]]] = {}
+    lowest, best = np.inf, np.zeros(attack.size)
     for label in METHODS:
-        trials = {rate: run(attack, args.victim, label, rate, 0, args.budget) for rate in RATES}
+        trials = {rate: run(attack, args.victim, label, rate, 0, args.budget)[0] for rate in RATES}
         rate = min(trials, key=lambda r: trials[r][-1, 1] if np.isfinite(trials[r][-1, 1]) else np.inf)
-        results[label] = (rate, [run(attack, args.victim, label, rate, seed, args.budget) for seed in SEEDS])
+        runs = [run(attack, args.victim, label, rate, seed, args.budget) for seed in SEEDS]
+        results[label] = (rate, [trace for trace, _ in runs])
+        if runs[0][0][-1, 1] < lowest:
+            lowest, best = runs[0][0][-1, 1], runs[0][1]
         print(f"{label}: step {rate:g}, objective {results[label][1][0][-1, 1]:.4f}", flush=True)
     text = f"{args.victim}, ten images of {args.digit}, d = {attack.size}, {args.budget:,} queries a run\n" + report(
         results
@@ -186,6 +190,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         args.out / f"universal_{args.victim}.png",
         f"Universal perturbation, {args.victim}, ten images of {args.digit}",
     )
+    pictures(attack, best, args.out / f"universal_{args.victim}_images.png")
     print(text)
 
 

@@ -1,8 +1,10 @@
-"""The command line of the zoo: ``python -m problems list | info | run | bench | reference``."""
+"""The command line of the zoo: ``python -m problems list | info | table | run | bench | reference``."""
 
 from __future__ import annotations
 
 import argparse
+import csv
+import io
 import json
 import sys
 from collections.abc import Sequence
@@ -38,6 +40,8 @@ def _parser() -> argparse.ArgumentParser:
     show = commands.add_parser("list", help="all problems, or those whose name or kind contains a word")
     show.add_argument("word", nargs="?", default="")
     show.set_defaults(command=_list)
+    table = commands.add_parser("table", help="all problems as CSV, for the documentation")
+    table.set_defaults(command=_table)
     info = commands.add_parser("info", help="everything known about one problem")
     info.add_argument("name")
     info.set_defaults(command=_info)
@@ -109,6 +113,24 @@ def _list(options: argparse.Namespace) -> None:
         needs = f"  [{', '.join(problem.needs)}]" if problem.needs else ""
         print(f"{problem.name:{width}}  {problem.dimension:>6}  {problem.kind:10}  {problem.description}{needs}")
     print(f"{len(chosen)} problems; columns: name, dimension, kind, description, [what it needs]")
+
+
+def _table(options: argparse.Namespace) -> None:
+    print(table(), end="")
+
+
+def table() -> str:
+    """Return all problems as CSV: name, d, kind, description, reference, needs."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    for p in registry.find().values():
+        known = (
+            ""
+            if p.reference is None
+            else f"{p.reference.value:.8g}" + ("" if p.reference.is_optimum else " (best known)")
+        )
+        writer.writerow([p.name, p.dimension, p.kind, p.description, known, ", ".join(p.needs)])
+    return text.getvalue()
 
 
 def _info(options: argparse.Namespace) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -172,3 +173,8 @@ def test_classics_attain_their_minimum_where_they_should() -> None:
         rng = np.random.default_rng(0)
         around = best + 1e-3 * rng.standard_normal((20, problem.dimension))
         assert min(problem.value(x) for x in around) >= problem.reference.value, problem.name
+
+
+def test_the_documentation_lists_the_problems_as_they_are() -> None:
+    page = Path(__file__).parents[1] / "docs" / "zoo_table.csv"
+    assert page.read_text(encoding="utf-8") == cli.table(), "run `python -m problems table > docs/zoo_table.csv`"
