@@ -1,6 +1,8 @@
 """The command line: show, report, export."""
 
 import html.parser
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -100,3 +102,27 @@ def test_report_without_plotly_says_how_to_get_it(journal: Path, capsys: Any, mo
     monkeypatch.setitem(__import__("sys").modules, "plotly.graph_objects", None)
     assert main(["report", str(journal)]) == 1
     assert "pip install 'vamo_bbo[report]'" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium")
+def test_report_in_a_browser(tmp_path: Path) -> None:
+    pytest.importorskip("plotly")
+    pytest.importorskip("cmaes")
+    space = vb.Space({"a<i>": vb.Real(0, 1), "kind": vb.Choice(["plain", EVIL]), "n": vb.Integer(1, 9)})
+
+    def mixed(p: dict[str, Any]) -> float:
+        if p["n"] == 9:
+            raise ValueError(EVIL)
+        return float((p["a<i>"] - 0.3) ** 2 + p["n"] + (p["kind"] == EVIL))
+
+    vb.minimize(mixed, space, method="cma", rng=0, maxfev=80, journal=tmp_path / "run.db")
+    output = tmp_path / "report.html"
+    assert main(["report", str(tmp_path / "run.db"), "-o", str(output)]) == 0
+    flags = ["--headless", "--no-sandbox", "--use-gl=swiftshader", "--enable-unsafe-swiftshader"]
+    command = ["chromium", *flags, "--virtual-time-budget=10000", "--dump-dom", output.as_uri()]
+    page = subprocess.run(command, capture_output=True, text=True, check=True, timeout=240).stdout
+    assert page.count('class="plot-container') == 4
+    for title in ("Convergence", "Parameters", "Parallel coordinates", "Workers"):
+        assert f">{title}</text>" in page
+    assert "<script>alert" not in page

@@ -80,7 +80,7 @@ def _facts(data: JournalData) -> str:
     good = _succeeded(data)
     rows = [
         ("State", data.result.message if data.finished else "under way, or stopped"),
-        ("Method", data.meta.get("fingerprint", {}).get("method")),
+        ("Method", _method(data)),
         ("Evaluations", f"{len(values)}, of which {len(data.failures)} failed"),
         ("Steps", len(data.history)),
         ("Seconds", f"{at[-1] - at[0]:.1f}" if len(at) else "0"),
@@ -91,6 +91,21 @@ def _facts(data: JournalData) -> str:
         rows += [(name, value) for name, value in list(data.params[best].items())[:MOST_TRACES]]
     body = "".join(f"<tr><th>{_text(name)}</th><td>{_text(value)}</td></tr>" for name, value in rows)
     return f"<table>{body}</table>"
+
+
+def _method(data: JournalData) -> str:
+    described = data.meta.get("fingerprint", {}).get("method")
+    return (isinstance(described, dict) and (described.get("name") or described.get("type"))) or str(described)
+
+
+def _columns(data: JournalData, rows: Array) -> list[tuple[str, list[Any]]]:
+    """Return names and values of the drawn parameters at the evaluations ``rows``, as the objective saw them."""
+    params = data.params
+    return [(_text(name), [_drawable(params[i].get(name)) for i in rows]) for name in data.names[:MOST_TRACES]]
+
+
+def _drawable(value: Any) -> Any:
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else _text(value)
 
 
 def _convergence(go: Any, data: JournalData) -> Any:
@@ -111,8 +126,8 @@ def _traces(go: Any, data: JournalData) -> Any:
         return None
     shown = _drawn(data)
     figure = go.Figure(layout={"title": "Parameters", "xaxis_title": "evaluation"})
-    for name, column in list(zip(data.names, data.points.T, strict=True))[:MOST_TRACES]:
-        figure.add_scattergl(x=shown + 1, y=column[shown], mode="markers", name=_text(name), marker={"size": 4})
+    for name, column in _columns(data, shown):
+        figure.add_scattergl(x=shown + 1, y=column, mode="markers", name=name, marker={"size": 4})
     return figure
 
 
@@ -123,12 +138,20 @@ def _parallel(go: Any, data: JournalData) -> Any:
     kept = [i for i in _drawn(data) if good[i] and not np.isnan(data.points[i]).any()]
     if not kept:
         return None
-    columns = list(zip(data.names, data.points.T, strict=True))[:MOST_TRACES]
-    dimensions = [{"label": _text(name), "values": column[kept]} for name, column in columns]
+    dimensions = [_dimension(name, column) for name, column in _columns(data, np.array(kept))]
     value = data.evaluations["value"][kept]
     dimensions.append({"label": "value", "values": value})
     line = {"color": np.argsort(np.argsort(value)), "colorscale": "Viridis", "reversescale": True}
     return go.Figure(go.Parcoords(dimensions=dimensions, line=line), layout={"title": "Parallel coordinates"})
+
+
+def _dimension(name: str, column: list[Any]) -> dict[str, Any]:
+    """Return an axis of the parallel coordinates: options of a Choice are numbered, and their names are ticks."""
+    if all(isinstance(v, (int, float)) for v in column):
+        return {"label": name, "values": column}
+    options = list(dict.fromkeys(column))
+    numbers = [options.index(v) for v in column]
+    return {"label": name, "values": numbers, "tickvals": list(range(len(options))), "ticktext": options}
 
 
 def _workers(go: Any, data: JournalData) -> Any:

@@ -226,10 +226,12 @@ def result_of(run: Run, settled: Settled) -> OptimizeResult:
     """Return scipy's result with our fields."""
     best, ledger = run.best, run.ledger
     message = run.message
+    z = np.asarray(settled.z)
     if run.flat:
         message += " All differences of function values were zero: smoothing is too small for this objective."
     if run.failures.count:
-        message += f" {run.failures.count} evaluations failed (see failures)."
+        plural = "s" if run.failures.count > 1 else ""
+        message += f" {run.failures.count} evaluation{plural} failed (see failures)."
     if run.code is Code.SOLVER:
         warnings.warn(
             f"{run.message} The result holds the best point so far; see result.log.",
@@ -237,7 +239,8 @@ def result_of(run: Run, settled: Settled) -> OptimizeResult:
             stacklevel=3,
         )
     return new_result(
-        x=run.user_point(np.asarray(settled.z)),
+        # The run is over: a large point is handed out, not copied.
+        x=run.user_point(z) if z.size < LARGE else run.objective.scaling.to_user(z),
         fun=settled.fun,
         success=run.success,
         status=run.status,
