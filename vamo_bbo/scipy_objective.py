@@ -281,20 +281,30 @@ class Watched:
         """Return one evaluation, after retries; the first has three tries and then raises."""
         first = self.best_x is None and self.failures.count == 0
         tries = max(_TRIES_AT_START if first else 1, 1 + self.policy.retries)
-        guarded = Guarded(self.fun, args, self.vectorized)
-        point = np.array(x)
+        point = np.array(x)  # the user's function may write to x, as it may in scipy
         for attempt in range(tries):
             self.spend()
             if self.paired:
                 self.njev += 1
-            raw, exception, log = guarded(np.array(x))
+            log: str | None = None
+            exception: Exception | None = None
+            try:
+                raw = self.fun(x[None, :] if self.vectorized else x, *args)
+                if self.vectorized:
+                    raw = np.asarray(raw).reshape(-1)[0]
+            except StopIteration:
+                raise
+            except Exception as error:
+                raw, exception, log = math.nan, error, traceback.format_exc()
             value, trouble = self._checked(raw[0] if self.paired and exception is None else raw, exception)
             if trouble is None:
                 self._base, self._base_x = math.nan if value is None else value, point
                 self._keep(point, value)
                 return raw
-            if attempt + 1 < tries and not self._fits_one_more():
-                break
+            if attempt + 1 < tries:
+                if not self._fits_one_more():
+                    break
+                x = point.copy()
         if first:
             self._raise_at_start(trouble, exception)
         told = self._penalty(self._failed(point, trouble, log, exception))
@@ -346,7 +356,7 @@ class Watched:
 
     def _keep(self, x: Array, value: float | None) -> None:
         """Remember a point if it is the best so far, and stop at the target."""
-        if value is None or np.iscomplexobj(x):
+        if value is None or x.dtype.kind == "c":
             return
         self._latest.append((x, value))
         self.failures.worst = max(self.failures.worst, value)
@@ -355,7 +365,7 @@ class Watched:
         violation = 0.0 if self.violation is None else self.violation(x)
         if self.best_x is not None and (violation, value) >= (self.best_violation, self.best_f):
             return
-        self.best_x, self.best_f, self.best_violation = np.array(x), value, violation
+        self.best_x, self.best_f, self.best_violation = x, value, violation
         elapsed = time.perf_counter() - self.began
         samples = self.nfev * self.cost, self.njev * self.cost
         record = StepRecord(self.nit, value, value, self.nfev, self.njev, *samples, math.nan, elapsed)
