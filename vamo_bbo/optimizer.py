@@ -115,7 +115,7 @@ class Optimizer:
                 raise CapabilityError("Integer and Choice parameters need method='cma'.")
             self.objective.declare(levels=self.space.levels)
         self.seed, self.backend = seed_of(rng), backend
-        self._z0 = problem.z0
+        self._z0 = problem.z0.copy()
         self._lower, self._upper = problem.lower, problem.upper
         inf = math.inf
         self.ledger = Ledger(self.objective.info, inf if maxfev is None else maxfev, inf if maxjev is None else maxjev)

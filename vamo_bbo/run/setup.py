@@ -11,7 +11,7 @@ import numpy as np
 from vamo_bbo._errors import OptionError
 from vamo_bbo._typing import Array
 from vamo_bbo.problem import FiniteSum
-from vamo_bbo.run.objective import Objective, Scaling
+from vamo_bbo.run.objective import LARGE, Objective, Scaling
 
 __all__ = ["Setup", "parse_bounds", "parse_x0", "seed_of", "setup"]
 
@@ -27,7 +27,8 @@ class Setup:
     z0 : (d,) array
         Start in the solver's coordinates: free variables only, divided by ``x_scale``.
     x0 : (D,) array
-        Start in the user's coordinates, clipped to the bounds.
+        Start in the user's coordinates, clipped to the bounds. From d = 1e6 on this and z0 may be the caller's own
+        array, read-only, which nothing reads after the start of the run.
     lower, upper : (D,) arrays or None
         Bounds in the user's coordinates.
     """
@@ -59,7 +60,12 @@ def parse_x0(x0: Any) -> Array:
         raise OptionError("x0 must have at least one element, got an empty array.")
     if x.dtype.kind not in "biuf":
         raise OptionError(f"x0 must be an array of real numbers, got dtype {x.dtype}.")
-    x = np.array(x, dtype=x.dtype if x.dtype in (np.float32, np.float64) else np.float64)
+    dtype = x.dtype if x.dtype in (np.float32, np.float64) else np.float64
+    if x.size < LARGE:
+        x = np.array(x, dtype=dtype)
+    else:  # a copy would be one vector more for the whole run; nothing reads this one after the run has begun
+        x = np.asarray(x, dtype=dtype).view()
+        x.flags.writeable = False
     if not np.isfinite(x).all():
         bad = int(np.argmin(np.isfinite(x)))
         raise OptionError(f"x0 must be finite, got {x[bad]} at position {bad}.")
@@ -191,7 +197,7 @@ def setup(
         noisy=bool(noisy),
         noise=noisy if isinstance(noisy, str) else None,
     )
-    return Setup(objective, z0.copy(), x, full_lower, full_upper)
+    return Setup(objective, z0, x, full_lower, full_upper)
 
 
 def seed_of(rng: Any) -> int:
