@@ -248,8 +248,15 @@ def draw(rows: Sequence[dict[str, str]], methods: Sequence[str], budget: int, pa
         draws = [curves[rng.integers(0, len(curves), len(curves))].mean(axis=0) for _ in range(300)]
         dashed = "--" if method.startswith(("ART", "NES")) else "-"
         axis.plot(queries, curves.mean(axis=0), dashed, color=colour, label=method)
-        axis.fill_between(queries, *np.percentile(draws, [2.5, 97.5], axis=0), color=colour, alpha=0.12, linewidth=0)
-    axis.set(xscale="log", xlabel="queries", ylabel="share of runs that succeeded", ylim=(0, 1.02), title=title)
+        axis.fill_between(queries, *np.percentile(draws, [2.5, 97.5], axis=0), color=colour, alpha=0.08, linewidth=0)
+    axis.set(
+        xscale="log",
+        xlabel="queries",
+        ylabel="share of runs that succeeded",
+        ylim=(0, 1.02),
+        xlim=(20, budget),
+        title=title,
+    )
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8, frameon=False)
     figure.savefig(path, dpi=130)

@@ -122,10 +122,11 @@ def draw(results: dict[str, tuple[float, list[Array]]], path: Path, title: str) 
     """Draw objective and attack loss against queries, one line a seed."""
     figure = require("matplotlib.figure", "matplotlib", why="A picture").Figure((11.5, 4.6), layout="constrained")
     for axis, column, name in zip(figure.subplots(1, 2), (1, 2), ("objective", "attack loss"), strict=True):
-        for (label, (_, traces)), colour in zip(results.items(), COLOURS * 2, strict=False):
+        for number, (label, (_, traces)) in enumerate(results.items()):
+            colour, style = COLOURS[number % len(COLOURS)], "-" if number < len(COLOURS) else "--"
             for k, trace in enumerate(traces):
                 values = np.maximum(trace[:, column], 1e-3)
-                axis.plot(trace[:, 0], values, color=colour, label=None if k else label, linewidth=1.2)
+                axis.plot(trace[:, 0], values, style, color=colour, label=None if k else label, linewidth=1.2)
         axis.set(xlabel="queries (images classified)", ylabel=name, yscale="log")
         axis.grid(alpha=0.3)
     handles, labels = figure.axes[0].get_legend_handles_labels()

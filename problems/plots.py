@@ -58,7 +58,7 @@ def curves(
         axis.set_xlabel(cost_label)
         axis.grid(alpha=0.3)
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 6), frameon=False)
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 7), frameon=False)
     figure.suptitle(title)
     figure.savefig(path, dpi=130)
 
