@@ -134,6 +134,25 @@ def test_threads_of_blas_are_limited() -> None:
     assert evaluate(lambda x: float(os.environ["OMP_NUM_THREADS"]), 0.0, threads=3)[0].value == 3.0
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="RLIMIT_AS and /proc")
+def test_settings_of_the_workers() -> None:
+    def fun(x: np.ndarray) -> float:
+        if x.any():
+            np.ones(10**8)
+        return float(os.environ["OMP_NUM_THREADS"])
+
+    workers = vb.Processes(1, memory_limit=2**28, threads=2)
+    result = vb.minimize(fun, [0.0], method=vb.zo_sgd(0.1, n_directions=1), workers=workers, maxfev=3, rng=0)
+    assert result.fun == 2.0
+    assert "MemoryError" in result.failures[0].error
+
+
+@pytest.mark.parametrize("settings", [{"count": 0}, {"count": 2, "memory_limit": -1}, {"count": 2, "threads": 1.5}])
+def test_bad_settings(settings: dict[str, Any]) -> None:
+    with pytest.raises(vb.OptionError, match="must be"):
+        vb.Processes(**settings)
+
+
 def test_no_process_and_no_file_is_left() -> None:
     before = children(), set(os.listdir("/proc/self/fd"))
 

@@ -20,6 +20,7 @@ from vamo_bbo.command import Command
 from vamo_bbo.minimize import minimize
 from vamo_bbo.optimizer import Optimizer, Trial
 from vamo_bbo.problem import FiniteSum
+from vamo_bbo.run.executors import Processes
 from vamo_bbo.run.load import JournalData, load
 from vamo_bbo.scipy_plugin import as_scipy_method
 from vamo_bbo.solvers import (
@@ -55,6 +56,7 @@ __all__ = [
     "JournalData",
     "Optimizer",
     "OptionError",
+    "Processes",
     "Real",
     "Space",
     "StateError",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from vamo_bbo._errors import OptionError
@@ -11,7 +13,7 @@ from vamo_bbo.core.solver import State
 from vamo_bbo.core.types import Answer, Probe
 from vamo_bbo.run.objective import Objective
 
-__all__ = ["Executor", "InProcess", "resolve"]
+__all__ = ["Executor", "InProcess", "Processes", "resolve"]
 
 
 class Executor(Protocol):
@@ -47,6 +49,47 @@ class Executor(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Processes:
+    """Own worker processes with settings, for ``minimize(..., workers=Processes(8, memory_limit=2**31))``.
+
+    ``workers=8`` is the same as ``workers=Processes(8)``.
+
+    Parameters
+    ----------
+    count : int
+        Number of processes; -1 for all CPUs.
+    memory_limit : int, optional
+        Bytes that a worker may allocate beyond what it has at its start; more is a ``MemoryError`` in the objective
+        (Linux).
+    threads : int or None, default 1
+        Threads of BLAS, OpenMP and numba in each worker; None leaves the environment as it is.
+
+    Raises
+    ------
+    OptionError
+        A value that is not allowed.
+
+    Examples
+    --------
+    >>> Processes(4, threads=2)
+    Processes(count=4, memory_limit=None, threads=2)
+    """
+
+    count: int
+    memory_limit: int | None = None
+    threads: int | None = 1
+
+    def __post_init__(self) -> None:
+        _count(self.count)
+        for name in ("memory_limit", "threads"):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                raise OptionError(f"Processes: {name} must be a positive integer or None, got {value!r}.")
+        if self.memory_limit is not None and not sys.platform.startswith("linux"):
+            raise OptionError("Processes: memory_limit is enforced on Linux only.")
+
+
 class InProcess:
     """The evaluations outside the loop, made in this process."""
 
@@ -72,7 +115,7 @@ def resolve(
 
     Parameters
     ----------
-    workers : int, Executor, dask Client, map-like or None
+    workers : int, Processes, Executor, dask Client, map-like or None
         None or 1: this process. An int > 1, or -1 for all CPUs: own worker processes. An object with ``submit`` and
         without ``get_executor``: a :class:`concurrent.futures.Executor`. With ``get_executor``: a dask
         ``Client``. Another callable: map-like, ``workers(function, iterable)``, as in scipy.
@@ -92,17 +135,21 @@ def resolve(
 
     if eval_timeout is not None and not (isinstance(eval_timeout, (int, float)) and eval_timeout > 0):
         raise OptionError(f"eval_timeout must be a positive number of seconds or None, got {eval_timeout!r}.")
-    if workers is None or isinstance(workers, int):
-        count = _count(workers)
-        if count > 1 or eval_timeout is not None:
-            if objective.vectorized:
-                raise OptionError(
-                    "vectorized=True evaluates a round in one call: use it with workers=1 and no eval_timeout."
-                )
-            from vamo_bbo.run.executors.processes import ProcessExecutor
+    if workers is None or isinstance(workers, (int, Processes)):
+        settings = workers if isinstance(workers, Processes) else Processes(1 if workers is None else workers)
+        if settings is not workers and _count(settings.count) == 1 and eval_timeout is None:
+            return SerialExecutor(objective, f_target=f_target)
+        if objective.vectorized:
+            raise OptionError("vectorized=True evaluates a round in one call: use workers=1 and no eval_timeout.")
+        from vamo_bbo.run.executors.processes import ProcessExecutor
 
-            return ProcessExecutor(objective, count, eval_timeout=eval_timeout)
-        return SerialExecutor(objective, f_target=f_target)
+        return ProcessExecutor(
+            objective,
+            _count(settings.count),
+            eval_timeout=eval_timeout,
+            memory_limit=settings.memory_limit,
+            threads=settings.threads,
+        )
     if eval_timeout is not None:
         raise OptionError("eval_timeout needs workers that can be killed: pass workers as an integer.")
     if objective.vectorized:
