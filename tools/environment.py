@@ -64,7 +64,7 @@ def ensure(*extras: str) -> Path:
     print(f"Setting up {FOLDER} with the extras {', '.join(wanted)} (once; a minute or two) ...", flush=True)
     python = str(interpreter())
     pip = [python, "-m", "pip"] if have else create()
-    options = ["--quiet", "--disable-pip-version-check", "--no-input"]
+    options = ["-qq", "--disable-pip-version-check", "--no-input"]
     done = subprocess.run([*pip, "install", *options, "--editable", f"{ROOT}[{','.join(wanted)}]"], check=False)
     if done.returncode:
         sys.exit("The installation failed; the lines above say why. A first set-up needs a network.")

@@ -15,7 +15,7 @@ def main() -> None:
     """Exit with a message unless the installed wheel does its work."""
     python = ensure("test")
     pip = [str(python), "-m", "pip"]
-    quiet = ["--quiet", "--disable-pip-version-check", "--no-input"]
+    quiet = ["-qq", "--disable-pip-version-check", "--no-input"]
     with tempfile.TemporaryDirectory(prefix="vamo_bbo-wheel-") as name:
         folder = Path(name)
         subprocess.run([*pip, "wheel", *quiet, "--no-deps", "--wheel-dir", folder, ROOT], check=True)
