@@ -263,6 +263,20 @@ def test_space_gets_a_dict_and_gives_params():
     assert all(p["c"] == "fixed" and 0 <= p["a"] <= 2 and 1e-3 <= p["b"] <= 10 for p in seen)
 
 
+def test_callback_of_a_space_sees_params():
+    seen = []
+
+    def callback(intermediate_result):
+        seen.append(intermediate_result.params["a"])
+
+    for method in ("spsa", "Nelder-Mead"):
+        vb.minimize(
+            lambda p: (p["a"] - 1) ** 2, vb.Space(a=vb.Real(0, 2)), method=method, rng=1, maxfev=50, callback=callback
+        )
+    assert len(seen) > 10
+    assert all(0 <= a <= 2 for a in seen)
+
+
 def test_integer_and_choice_go_to_cma():
     space = vb.Space(n=vb.Integer(1, 9), kind=vb.Choice(["x", "y", "z"]), r=vb.Real(-1, 1))
 
@@ -305,8 +319,26 @@ def test_auto_notices_noise():
         return float(((x - CENTER) ** 2).sum()) + noise.normal(scale=0.01)
 
     result = vb.minimize(fun, X0, rng=1, maxfev=300)
-    assert "noisy" in result.message
-    assert result.nfev == len(calls) <= 300
+    assert "auto chose COBYQA (no gradient, 3 variables, noisy)" in result.message
+    assert result.nfev == len(calls) == 300
+    assert 0 < result.fun_std < 0.01
+    assert abs(result.fun - float(((result.x - CENTER) ** 2).sum())) < 5 * result.fun_std
+    assert result.best_fun < result.fun
+    assert np.abs(result.x - CENTER).max() < 0.2
+
+
+def test_ctrl_c_in_a_noisy_run_returns_what_is_known():
+    noise, calls = np.random.default_rng(0), []
+
+    def fun(x):
+        calls.append(x)
+        if len(calls) == 40:
+            raise KeyboardInterrupt
+        return float(((x - CENTER) ** 2).sum()) + noise.normal(scale=0.01)
+
+    result = vb.minimize(fun, X0, rng=1, maxfev=300)
+    assert (result.status, result.success, len(calls)) == (7, False, 40)
+    assert np.isfinite(result.fun)
 
 
 def test_auto_on_a_finite_sum():

@@ -52,6 +52,7 @@ def run_noisy(call: Call, watched: Watched) -> Any:
     candidates: list[Array] = []
     result, path = _stages(call, watched, candidates)
     watched.set_budget(maxfev=total)
+    result.best_x, result.best_fun, result.fun_std = watched.best_x, watched.best_f, math.nan
     if result.status != int(Code.INTERRUPTED):
         _re_estimate(call, watched, result, candidates, int(kept))
     result.nfev = result.nfev_samples = watched.nfev
@@ -94,11 +95,9 @@ def _arguments(call: Call) -> tuple[Any, ...]:
 
 def _re_estimate(call: Call, watched: Watched, result: Any, candidates: list[Array], kept: int) -> None:
     """Give the result the candidate with the lowest mean; half of the evaluations choose it, half go to it."""
-    result.best_x, result.best_fun = watched.best_x, watched.best_f
     points = [np.array(watched.best_x), *candidates[::-1]]
     distinct = [p for k, p in enumerate(points) if not any(np.array_equal(p, q) for q in points[:k])][:CANDIDATES]
     each = max(1, kept // (2 * len(distinct)))
-    result.fun_std = math.nan
     try:
         samples = [[_value(watched, p, call) for _ in range(each)] for p in distinct]
         means = [float(np.nanmean(s)) if np.isfinite(s).any() else math.inf for s in samples]

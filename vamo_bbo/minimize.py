@@ -19,12 +19,12 @@ from vamo_bbo.run.failures import FailurePolicy, OnError
 from vamo_bbo.run.session import run_solver
 from vamo_bbo.run.setup import seed_of, setup
 from vamo_bbo.run.stop import Budget
-from vamo_bbo.space import Space, SpaceObjective
+from vamo_bbo.space import Space
 
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
 
-__all__ = ["Call", "minimize", "resolve_method", "run_call"]
+__all__ = ["Call", "is_scipys", "minimize", "resolve_method", "run_call"]
 
 _VALUES_ONLY = ("zo-svrg", "zo-sgd", "zo-sign-sgd", "zo-adamm", "spsa", "cma")
 _SOLVER = ("init", "ask", "tell", "status", "recommend")
@@ -156,7 +156,9 @@ def minimize(
     """
     options = dict(options or {})
     if isinstance(x0, Space):
-        return _minimize_space(locals())
+        from vamo_bbo.space_call import minimize_space
+
+        return _as_result(minimize_space(locals()))
     call = Call(fun, x0, args, jac, hess, hessp, bounds, constraints, tol, callback, options, rng, workers, vectorized)
     call.backend, call.noisy, call.x_scale, call.progress, call.eval_timeout = (
         backend,
@@ -243,14 +245,15 @@ def run_call(call: Call, method: Any) -> OptimizeResult:
         from vamo_bbo.auto import run_auto
 
         return run_auto(call)  # type: ignore[no-any-return]
-    if method is None or _is_scipys(method):
+    if method is None or is_scipys(method):
         from vamo_bbo.scipy_call import run_scipy
 
         return run_scipy(call, method)  # type: ignore[no-any-return]
     return run_ours(call, method)
 
 
-def _is_scipys(method: Any) -> bool:
+def is_scipys(method: Any) -> bool:
+    """Return whether ``method`` is run by scipy: one of its names, or a callable of its protocol."""
     if isinstance(method, str):
         from vamo_bbo.scipy_methods import METHODS
 
@@ -374,41 +377,3 @@ def _configure(name: str, factory: Callable[..., Solver], options: Mapping[str, 
             hint = close_matches(key, names) or "."
             raise OptionError(f"method {name!r} has no option {key!r}{hint} It has: {', '.join(names)}.")
     return factory(**options)
-
-
-def _minimize_space(arguments: dict[str, Any]) -> OptimizeResult:
-    """Search a :class:`~vamo_bbo.space.Space`: the unit box, and the objective gets a dict."""
-    space, fun = arguments["x0"], arguments["fun"]
-    for name in ("jac", "hess", "hessp", "bounds", "x_scale"):
-        if arguments[name] is not None:
-            raise OptionError(f"{name} cannot be used with a Space: the solver sees the unit box, not the parameters.")
-    if isinstance(fun, FiniteSum) or arguments["vectorized"] or np.size(arguments["constraints"] or ()):
-        raise OptionError("a Space needs a plain objective fun(params), not vectorized and without constraints.")
-    levels = space.levels
-    limits = {n: arguments[n] for n in ("maxfev", "maxjev", "max_time", "f_target", "max_failures")}
-    call = Call(
-        SpaceObjective(fun, space),
-        space.x0,
-        arguments["args"],
-        None,
-        None,
-        None,
-        [(0.0, 1.0)] * space.size,
-        (),
-        arguments["tol"],
-        arguments["callback"],
-        arguments["options"],
-        arguments["rng"],
-        arguments["workers"],
-        limits=limits,
-        policy=FailurePolicy(arguments["on_error"], arguments["retries"]),
-        levels=levels if levels.any() else None,
-        identity={"space": space._items},
-    )
-    for name in ("backend", "noisy", "progress", "eval_timeout", "asynchronous", "journal"):
-        setattr(call, name, arguments[name])
-    if call.levels is not None and _is_scipys(arguments["method"]):
-        raise CapabilityError("scipy's methods cannot search Integer or Choice parameters; use method='cma'.")
-    result: Any = run_call(call, arguments["method"])
-    result.params = space.from_unit(result.x)
-    return _as_result(result)

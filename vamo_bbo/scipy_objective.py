@@ -7,8 +7,8 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -18,57 +18,15 @@ from vamo_bbo.core.types import AnchorRef, Answer, Probe
 from vamo_bbo.run.failures import FailureLog, FailurePolicy, FailureRecord, failure_record, penalty
 from vamo_bbo.run.history import History, StepRecord
 from vamo_bbo.run.stop import Budget, Code
+from vamo_bbo.scipy_guarded import Guarded, Mapper, StopRun
 
 __all__ = ["Guarded", "Mapper", "StopRun", "Watched"]
 
-Mapper: TypeAlias = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
-"""A map-like callable ``mapper(function, iterable)``, as scipy's ``workers``."""
 
 _TRIES_AT_START = 3
 _MEAN_DIFFERENCE = 2.0 / math.sqrt(math.pi)
 """Mean distance of two draws of the standard normal distribution."""
 _FINITE_DIFFERENCE = math.sqrt(float(np.finfo(np.float64).eps))
-
-
-class StopRun(BaseException):
-    """Ends a method of scipy from inside the objective; no ``Exception``, so that nothing on the way catches it."""
-
-    def __init__(self, code: Code, detail: str = "") -> None:
-        super().__init__(code, detail)
-        self.code, self.detail = code, detail
-
-
-@dataclass(frozen=True, slots=True)
-class Guarded:
-    """``fun(x, *args)`` that returns its exception instead of raising it: what is sent to workers.
-
-    ``vectorized`` functions take the points as rows; one point is a batch of one row.
-    """
-
-    fun: Callable[..., Any]
-    args: tuple[Any, ...] = ()
-    vectorized: bool = False
-
-    def __call__(self, x: Array) -> tuple[Any, Exception | None, str | None]:
-        """Return (value, None, None), or (NaN, exception, traceback)."""
-        try:
-            if self.vectorized:
-                return np.asarray(self.fun(x[None, :], *self.args)).reshape(-1)[0], None, None
-            return self.fun(x, *self.args), None, None
-        except StopIteration:
-            raise
-        except Exception as exception:
-            return math.nan, exception, traceback.format_exc()
-
-    def rows(self, points: Sequence[Array]) -> list[tuple[Any, Exception | None, str | None]]:
-        """Evaluate all points by one vectorized call; an exception fails all of them."""
-        try:
-            values = np.asarray(self.fun(np.stack(points), *self.args)).reshape(len(points))
-            return [(value, None, None) for value in values]
-        except StopIteration:
-            raise
-        except Exception as exception:
-            return [(math.nan, exception, traceback.format_exc())] * len(points)
 
 
 class Watched:
