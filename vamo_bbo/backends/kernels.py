@@ -252,15 +252,20 @@ def perturb_pair(x, plus, minus, h, lo, hi, size, law, step, index, count, tag, 
 
 
 def perturb_rows(x, out, hs, size, table, seed):
-    """Write ``x + hs[k] * u_k`` to row k of ``out``; no direction is masked or stored."""
+    """Write ``x + hs[k] * u_k`` to row k of ``out``; masked and stored directions are refused."""
+    a, b, n = start_of(x), start_of(out), size * out.itemsize
+    if not (x.size == size == out.shape[1] and hs.size == out.shape[0] == table.shape[0]):
+        return BAD
+    if not (a + n <= b or b + n * hs.size <= a):
+        return BAD
     for k in range(hs.size):
-        if not allowed(table[k, 0], table[k, 1], table[k, 2], table[k, 3], table[k, 4], size):
+        plain = table[k, 0] <= BLOCK and table[k, 5] == 0
+        if not plain or not allowed(table[k, 0], table[k, 1], table[k, 2], table[k, 3], table[k, 4], size):
             return BAD
-    a, b = start_of(x), start_of(out)
     for k in range(hs.size):
         law, step, index, count, tag = table[k, 0], table[k, 1], table[k, 2], table[k, 3], table[k, 4]
         h = out.dtype.type(hs[k])
-        move(b + k * size * out.itemsize, a, h, 0, size, size, law, step, index, count, tag, seed)
+        move(b + k * n, a, h, 0, size, size, law, step, index, count, tag, seed)
     return OK
 
 

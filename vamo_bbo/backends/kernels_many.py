@@ -92,15 +92,19 @@ def accumulate(out, lo, hi, size, seed, coefs, table, weights, places):
                 covered = True
                 k += 4
                 continue
+            start, end = table[k, 6], table[k, 7]
+            if (start >= b or end <= a) and end - size <= a:  # most blocks do not meet a tile
+                k += 1
+                continue
             law, step, index, count, tag = table[k, 0], table[k, 1], table[k, 2], table[k, 3], table[k, 4]
-            first, last = max(a, table[k, 6]), min(b, table[k, 7], size)
+            first, last = max(a, start), min(b, end, size)
             for _ in range(2):
                 if first < last:
                     c, place = t(coefs[k]), table[k, 5]
                     add_part(total, scratch, c, first, last, law, step, index, count, tag, place, seed)
                     covered = covered or (first == a and last == b)
                     write_value(flags + first, uint8(1), last - first)
-                first, last = a, min(b, table[k, 7] - size)
+                first, last = a, min(b, end - size)
             k += 1
         if covered:
             add_values(target + a * item, total + a * item, b - a, t(0))

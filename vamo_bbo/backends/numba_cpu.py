@@ -32,6 +32,7 @@ SUM_TILES = 1 << 13
 """Tiles whose sums are held at a time in a reduction."""
 
 _F32, _F64 = np.dtype(np.float32), np.dtype(np.float64)
+_BLANK = (0, 0, 0)
 _NO_WEIGHTS, _NO_PLACES = np.empty(0), np.empty(0, dtype=np.int64)
 
 
@@ -69,6 +70,7 @@ class NumbaDirections:
         self._norms: dict[Direction, float] = {}
         self._pool = Pool(threads)
         self._perturb: dict[Any, Kernel] = {}
+        self._last: tuple[Sequence[AnyDirection], Array] = ([], np.empty((0, 8), dtype=np.int64))
         self._kernels: dict[tuple[str, Any], Kernel] = {}  # dtype.name takes a microsecond
 
     def support(self, u: AnyDirection, lo: int, hi: int) -> list[Range]:
@@ -89,25 +91,34 @@ class NumbaDirections:
 
     def _table(self, us: Sequence[AnyDirection]) -> Array:
         """Return the directions as the kernels take them: see :mod:`vamo_bbo.backends.kernels`."""
+        kept, table = self._last
+        if us == kept:  # the probes of a step, then its update
+            return table
         flat: list[int] = []
+        plain = True
         for u in us:
             if u.__class__ is Direction and u[5] is None:
                 flat += u[:5]
-                flat += (0, 0, 0)
-            elif isinstance(u, StoredDirection):
-                row = checks.stored_row(self._arrays, u, self.size)
-                flat += (ROW32 if row.dtype == _F32 else ROW64, 0, 0, 0, 0, row.ctypes.data, 0, 0)
+                flat += _BLANK
             else:
-                checks.check_direction(u, self.size)
-                flat += u[:5]
-                flat += (checks.mask_of(self._arrays, u, self.size).ctypes.data, 0, 0)
+                plain = False
+                flat += self._named(u)
         try:
             packed = bytearray(struct.pack(f"{len(flat)}q", *flat))
         except struct.error:
-            for u in us:
-                checks.check_direction(u, self.size)
-            raise
-        return np.frombuffer(packed, dtype=np.int64).reshape(-1, 8)
+            self._refuse(us)
+        table = np.frombuffer(packed, dtype=np.int64).reshape(-1, 8)
+        if plain:
+            self._last = (list(us), table)
+        return table
+
+    def _named(self, u: AnyDirection) -> tuple[int, ...]:
+        """Return the row of a direction that refers to a state array."""
+        checks.check_direction(u, self.size)
+        if isinstance(u, StoredDirection):
+            row = checks.stored_row(self._arrays, u, self.size)
+            return (ROW32 if row.dtype == _F32 else ROW64, 0, 0, 0, 0, row.ctypes.data, 0, 0)
+        return (*u[:5], checks.mask_of(self._arrays, u, self.size).ctypes.data, 0, 0)
 
     # ---- one direction ----
 
@@ -210,15 +221,17 @@ class NumbaDirections:
 
     def perturb_rows(self, x: Array, us: Sequence[AnyDirection], hs: Sequence[float], out: Array) -> None:
         """Write ``x + hs[k] * us[k]`` to row k of ``out``, shape (len(us), d)."""
+        us = list(us)
+        try:
+            kernel = self._kernels["perturb_rows", out.dtype]
+            if not kernel(x, out, np.array(hs, dtype=np.float64), self.size, self._table(us), self._key):
+                return
+        except (KeyError, TypeError, AttributeError):
+            pass
         checks.check_rows(x, us, hs, out, self.size)
-        table = self._table(us)
-        if table[:, 5].any() or self.size >= CROSSOVER:
-            for row, u, h in zip(out, us, hs, strict=True):
-                self.perturb(x, u, h, 0, self.size, row)
-            return
-        kernel = self._kernel("perturb_rows", x.dtype)
-        if kernel(x, out, np.array(hs, dtype=np.float64), self.size, table, self._key):
-            self._refuse(us)
+        self._kernel("perturb_rows", x.dtype)
+        for row, u, h in zip(out, us, hs, strict=True):
+            self.perturb(x, u, h, 0, self.size, row)
 
     def _refuse(self, us: Sequence[AnyDirection]) -> NoReturn:
         for u in us:
@@ -234,14 +247,34 @@ class NumbaDirections:
         out: Array,
     ) -> None:
         """Add ``sum_k a_k g_k[lo:hi] + sum_j c_j u_j`` to ``out``: the sum first, from 0, in this order."""
-        checks.check_accumulate(dense, lo, hi, out, self.size)
         us = [u for _, u in terms]
-        table, coefs = self._table(us), np.array([c for c, _ in terms], dtype=np.float64)
-        weights, places = _NO_WEIGHTS, _NO_PLACES
-        if dense:
-            weights = np.array([a for a, _ in dense], dtype=np.float64)
-            places = np.array([g.ctypes.data for _, g in dense], dtype=np.int64)
+        if dense or hi - lo >= CROSSOVER:
+            return self._accumulate_any(terms, us, dense, lo, hi, out)
+        try:
+            kernel = self._kernels["accumulate", out.dtype]
+            coefs = np.array([c for c, _ in terms], dtype=np.float64)
+            table, key = self._table(us), self._key
+            if not kernel(out, lo, hi, self.size, key, coefs, table, _NO_WEIGHTS, _NO_PLACES):
+                return None
+        except (KeyError, TypeError, AttributeError):
+            pass
+        return self._accumulate_any(terms, us, dense, lo, hi, out)
+
+    def _accumulate_any(
+        self,
+        terms: Sequence[tuple[float, AnyDirection]],
+        us: Sequence[AnyDirection],
+        dense: Sequence[tuple[float, Array]],
+        lo: int,
+        hi: int,
+        out: Array,
+    ) -> None:
+        """Check, compile, use threads: everything the short path leaves out."""
+        checks.check_accumulate(dense, lo, hi, out, self.size)
         kernel = self._kernel("accumulate", out.dtype)
+        table, coefs = self._table(us), np.array([c for c, _ in terms], dtype=np.float64)
+        weights = np.array([a for a, _ in dense], dtype=np.float64)
+        places = np.array([g.ctypes.data for _, g in dense], dtype=np.int64)
 
         def work(a: int, b: int) -> None:
             part = out[a - lo : b - lo]
