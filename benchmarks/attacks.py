@@ -202,7 +202,8 @@ def bootstrap(rows: Sequence[dict[str, str]], statistic: Callable[[Any], float],
         by_image.setdefault(row["image"], []).append(row)
     groups, rng = list(by_image.values()), np.random.default_rng(0)
     draws = [statistic([row for k in rng.integers(0, len(groups), len(groups)) for row in groups[k]]) for _ in range(n)]
-    return float(np.percentile(draws, 2.5)), float(np.percentile(draws, 97.5))
+    low, high = np.percentile(draws, [2.5, 97.5], method="nearest")  # no arithmetic with infinite medians
+    return float(low), float(high)
 
 
 def rate(rows: Sequence[dict[str, str]]) -> float:
