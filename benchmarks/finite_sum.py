@@ -159,7 +159,11 @@ def bench(store: Store, name: str, seeds: int, passes: float) -> None:
 
 
 def wall() -> None:
-    """Print seconds to a relative gap of 1e-5 on a9a, L2: scikit-learn's saga at its best setting, and vamo."""
+    """Print CPU seconds to a relative gap of 1e-5 on a9a, L2: scikit-learn's saga at its best setting, and vamo.
+
+    One thread: CPU time is wall time on a machine that does nothing else. Each in turns, five rounds; the least and
+    the median. A first round compiles and is left out. saga gets the fewest passes that reach the gap, for free.
+    """
     import warnings
 
     import scipy.sparse
@@ -174,23 +178,24 @@ def wall() -> None:
     facts = reference(name, data)
     target = facts["best"] + 1e-5 * (facts["f0"] - facts["best"])
     results: dict[str, list[float]] = {}
-    for _ in range(3):
+    for _ in range(6):
         for label, rows in (("sparse", sparse), ("dense", data.rows)):
             for passes in (5, 7, 10, 14, 20, 28, 40, 56):
                 model = LogisticRegression(
                     C=1 / (data.n * data.weight), solver="saga", tol=1e-12, max_iter=passes, fit_intercept=False,
                     random_state=0,
                 )  # fmt: skip
-                began = time.perf_counter()
+                began = time.process_time()
                 model.fit(rows, data.targets)
-                seconds = time.perf_counter() - began
+                seconds = time.process_time() - began
                 if peers.full(data, model.coef_[0]) <= target:
                     results.setdefault(f"scikit-learn saga, {label}, {passes} passes", []).append(seconds)
                     break
         for batch in (None, 64, 128, 256):
             results.setdefault(f"vamo(batch_size={batch})", []).append(_seconds(problem, data, target, batch))
     for label, seconds_ in sorted(results.items(), key=lambda item: float(np.median(item[1]))):
-        print(f"{label:40} {np.median(seconds_):8.2f} s   {[round(s, 2) for s in seconds_]}")
+        kept = seconds_[1:]
+        print(f"{label:40} least {min(kept):6.2f} s, median {np.median(kept):6.2f} s")
 
 
 def _seconds(problem: Any, data: peers.Data, target: float, batch: int | None) -> float:
@@ -202,18 +207,18 @@ def _seconds(problem: Any, data: peers.Data, target: float, batch: int | None) -
         nonlocal looked, steps
         steps += 1
         if steps % (n_batches // 4) == 0:
-            began_ = time.perf_counter()
+            began_ = time.process_time()
             done = peers.full(data, intermediate_result.x) <= target
-            looked += time.perf_counter() - began_
+            looked += time.process_time() - began_
             if done:
                 raise StopIteration
 
-    began = time.perf_counter()
+    began = time.process_time()
     vb.minimize(
         problem.objective, data.x0, method=vb.vamo(batch_size=batch), rng=0, callback=callback,
         maxjev=60 * data.n, maxfev=60 * data.n,
     )  # fmt: skip
-    return time.perf_counter() - began - looked
+    return time.process_time() - began - looked
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

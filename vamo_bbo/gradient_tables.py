@@ -34,7 +34,11 @@ from vamo_bbo.step_sizes import CheckValue, MeasuredStep, check_batch
 __all__ = ["GradientTable"]
 
 REFRESHES = 4
-"""Refreshes of preconditioner and step size per pass over the data."""
+"""Refreshes of preconditioner and step size per pass over the data, once half a pass is done. Before, x moves fast and
+little is known: refreshes come whenever the number of steps has grown by about a half."""
+
+FIRST_REFRESH = 8
+"""Steps before the first refresh, and fewest between two."""
 
 MEMORY = 4
 """Passes over the data that the preconditioner remembers."""
@@ -145,8 +149,8 @@ class GradientTable:
 
     @staticmethod
     def _interval(n: int, batch_size: int) -> int:
-        """Return the steps between refreshes: a quarter of a pass, at least 8."""
-        return max(8, sampling.n_batches(n, batch_size) // REFRESHES)
+        """Return the most steps between refreshes: a quarter of a pass, at least 8."""
+        return max(FIRST_REFRESH, sampling.n_batches(n, batch_size) // REFRESHES)
 
     def mini_batch(self, ctx: Context) -> Batch:
         """Return the step's batch of the fixed partition."""
@@ -171,10 +175,10 @@ class GradientTable:
         assert n is not None
         if self.step is None:
             return ["start", *stages] if step == 0 and self.preconditioner is not None else stages
-        interval, passes = self._interval(n, ctx.batch_size), ctx.n_batches
-        if self.step.probes(step, interval):
+        passes, refreshed = ctx.n_batches, int(ctx.scalars.get("refreshed", 0.0))
+        if self.step.probes(step, refreshed):
             stages.append("trial")
-        if step % passes == 0 or (step < passes and step % interval == 0):
+        if step % passes == 0 or step == refreshed < passes:
             stages.insert(0, "check")
         if step == 0 and self.preconditioner is not None:
             stages.insert(0, "start")
@@ -329,11 +333,14 @@ class GradientTable:
             average += average.dtype.type(share) * (arrays["x"] - average)
         if self.preconditioner is not None:
             self.preconditioner.add(arrays, scalars, step.gradient, ctx.batch_size)
-        if (ctx.step + 1) % self._now(ctx).interval == 0:
+        done, interval = ctx.step + 1, self._now(ctx).interval
+        since = done - scalars.get("refreshed", 0.0)
+        if since >= min(interval, scalars.get("refreshed", 0.0) // 2 + FIRST_REFRESH):
+            scalars["refreshed"] = float(done)
             if self.preconditioner is not None:
                 self._refresh_metric(ctx)
             if self.step is not None:
-                self.step.agree(scalars)
+                self.step.agree(scalars, early=done < 2 * interval)
                 self.step.update(arrays, scalars)
 
     def _store(self, ctx: Context, step: _Step) -> None:

@@ -50,14 +50,16 @@ class MeasuredStep:
         Probes after each refresh of the preconditioner.
     shrink, grow : float, default 0.8, 1.1
         Factors of c.
+    early_shrink, early_grow : float, default 0.7, 1.3
+        The same during the first half pass over the data.
     lowest, highest : float, default 0.2, 4
         Range of c.
 
     Examples
     --------
     >>> rule = MeasuredStep()
-    >>> [step for step in range(20) if rule.probes(step, interval=8)]
-    [0, 1, 2, 3, 8, 9, 16, 17]
+    >>> [step for step in range(12) if rule.probes(step, 8 if step >= 8 else 0)]
+    [0, 1, 2, 3, 8, 9]
     """
 
     factor: float = 2.0
@@ -67,15 +69,17 @@ class MeasuredStep:
     per_refresh: int = 2
     shrink: float = 0.8
     grow: float = 1.1
+    early_shrink: float = 0.7
+    early_grow: float = 1.3
     lowest: float = 0.2
     highest: float = 4.0
 
-    def probes(self, step: int, interval: int) -> bool:
-        """Return whether the step measures curvature; ``interval`` is the number of steps between refreshes."""
-        return step < self.warm_up or step % interval < self.per_refresh
+    def probes(self, step: int, refreshed: int) -> bool:
+        """Return whether the step measures curvature; ``refreshed`` is the step at which the metric was made."""
+        return step < self.warm_up or step - refreshed < self.per_refresh
 
     def distance(self, x: Array, direction: Array, rate: float | None) -> float:
-        """Return how far along ``direction`` a probe looks: a tenth of a step, never so near that rounding shows."""
+        """Return how far along ``direction`` a probe looks: a thousandth of a step, never so near that rounding shows."""
         norm = math.sqrt(float(np.einsum("i,i->", direction, direction, dtype=np.float64)))
         if norm == 0.0 or not math.isfinite(norm):
             return 0.0
@@ -83,7 +87,7 @@ class MeasuredStep:
         nearest = math.sqrt(float(np.finfo(x.dtype).eps))
         if rate is None:
             return 1e4 * nearest * (1.0 + size) / norm if x.dtype.itemsize == 8 else nearest * (1.0 + size) / norm
-        return max(0.1 * rate, nearest * size / norm)
+        return max(1e-3 * rate, nearest * size / norm)
 
     def record(self, arrays: dict[str, Array], scalars: dict[str, float], curvature: float) -> None:
         """Take a probe's curvature L (in the metric P) and set the step size; one that is not positive is left out."""
@@ -104,12 +108,13 @@ class MeasuredStep:
         """Return c."""
         return scalars.get("step_factor", self.factor)
 
-    def agree(self, scalars: dict[str, float]) -> None:
+    def agree(self, scalars: dict[str, float], *, early: bool) -> None:
         """Move c by the correlation of the successive steps since the last call."""
         products, squares = scalars.get("step_products", 0.0), scalars.get("step_squares", 0.0)
         scalars["step_products"] = scalars["step_squares"] = 0.0
         if squares > 0:
-            moved = self.share(scalars) * (self.shrink if products < 0 else self.grow)
+            shrink, grow = (self.early_shrink, self.early_grow) if early else (self.shrink, self.grow)
+            moved = self.share(scalars) * (shrink if products < 0 else grow)
             scalars["step_factor"] = min(self.highest, max(self.lowest, moved))
 
     def retreat(self, scalars: dict[str, float]) -> None:
