@@ -290,3 +290,27 @@ def test_the_driver_killed_leaves_no_worker(tmp_path: Path) -> None:
             break
         time.sleep(0.1)
     assert not alive
+
+
+def test_ctrl_c_ends_the_run_with_its_best_point_and_without_waiting(tmp_path: Path) -> None:
+    script = tmp_path / "run.py"
+    script.write_text(
+        "import signal, sys, time, numpy as np, vamo_bbo as vb\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # background jobs of a shell ignore it
+        "def fun(x):\n"
+        "    open(sys.argv[1], 'a').write('.')\n"
+        "    if len(open(sys.argv[1]).read()) > 20:\n"
+        "        time.sleep(1000)\n"
+        "    return float(((x - 1) ** 2).sum())\n"
+        "r = vb.minimize(fun, np.zeros(2), method=vb.zo_sgd(0.1), rng=0, workers=2)\n"
+        "print(r.status, r.fun < 2, r.nfev)\n"
+    )
+    log = tmp_path / "calls"
+    command = [sys.executable, str(script), str(log)]
+    driver = subprocess.Popen(command, env=child_environment(None), stdout=subprocess.PIPE, text=True)
+    while driver.poll() is None and (not log.exists() or log.stat().st_size < 21):
+        time.sleep(0.02)
+    driver.send_signal(signal.SIGINT)
+    status, better, nfev = driver.communicate(timeout=100)[0].split()
+    assert (status, better) == ("7", "True")
+    assert 18 <= int(nfev) <= 20
