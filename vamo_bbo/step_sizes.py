@@ -79,7 +79,7 @@ class MeasuredStep:
         return step < self.warm_up or step - refreshed < self.per_refresh
 
     def distance(self, x: Array, direction: Array, rate: float | None) -> float:
-        """Return how far along ``direction`` a probe looks: a thousandth of a step, never so near that rounding shows."""
+        """Return how far along ``direction`` a probe looks: a thousandth of a step, or more against rounding."""
         norm = math.sqrt(float(np.einsum("i,i->", direction, direction, dtype=np.float64)))
         if norm == 0.0 or not math.isfinite(norm):
             return 0.0
