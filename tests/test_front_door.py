@@ -310,6 +310,25 @@ def test_auto_says_what_and_why(kwargs, chosen):
         assert result.nfev == fun.calls
 
 
+@pytest.mark.parametrize("maxfev", [None, 50, 100])
+def test_auto_hands_a_slow_descent_over_to_a_model(maxfev):
+    values = []
+
+    def rosen(x):
+        values.append(float(100 * (x[1] - x[0] ** 2) ** 2 + (1 - x[0]) ** 2))
+        return values[-1]
+
+    result = vb.minimize(rosen, [-1.2, 1.0], maxfev=maxfev)
+    assert "15 (d + 1) values of L-BFGS-B, then COBYQA" in result.message
+    assert result.nfev == len(values)
+    if maxfev is None:
+        assert result.success
+        assert result.fun < 1e-10
+    else:
+        assert len(values) <= maxfev
+        assert result.fun == min(values)
+
+
 def test_auto_notices_noise():
     noise = np.random.default_rng(0)
     calls = []
