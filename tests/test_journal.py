@@ -336,7 +336,7 @@ path, log, workers, method = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.arg
 def fun(x):
     with open(log, "a") as f:
         f.write(x.tobytes().hex() + "\\n")
-    time.sleep(0.0005)
+    time.sleep(0.002)
     return float(((x - 1) ** 2).sum())
 r = vb.minimize(fun, np.zeros(4), method=method, rng=4, maxfev=240, journal=path, workers=workers)
 print(r.x.tobytes().hex(), r.fun, r.nfev)
@@ -367,8 +367,8 @@ def killed_and_resumed(tmp_path: Path, workers: int, kills: int, method: str) ->
     last = start(path, str(log))
     assert last.communicate()[0] == expected
     repeated = len(log.read_text().split()) - len(evaluated)
-    # Repeated: what was in flight at a kill; serially also what waited, for at most 0.05 s, to be journaled.
-    assert 0 <= repeated <= kills * max(workers, 1) * (1 if workers > 1 else 9)
+    # Repeated: what was in flight at a kill. Serially also what ended within the millisecond that a commit may wait.
+    assert 0 <= repeated <= kills * (workers if workers > 1 else 2)
     assert set(log.read_text().split()) >= set(evaluated)
 
 
@@ -388,7 +388,7 @@ def test_auto_picks_one_of_our_solvers_and_scipys_methods_refuse(tmp_path: Path)
     result = vb.minimize(bowl, np.zeros(4), journal=tmp_path / "run.db", rng=0, maxfev=60)
     assert load(tmp_path / "run.db").finished
     assert "journal" in result.message
-    with pytest.raises(vb.OptionError, match="journal=.* needs one of our solvers, got method='L-BFGS-B'"):
+    with pytest.raises(vb.OptionError, match=r"journal=.* needs one of our solvers, got method='L-BFGS-B'"):
         vb.minimize(bowl, np.zeros(4), method="L-BFGS-B", journal=tmp_path / "other.db")
     with pytest.raises(vb.OptionError, match="asynchronous=True needs one of our solvers"):
         vb.minimize(bowl, np.zeros(4), method="Nelder-Mead", asynchronous=True)

@@ -12,6 +12,7 @@ from vamo_bbo.core.points import materialize
 from vamo_bbo.core.solver import State
 from vamo_bbo.core.types import Answer, Probe, ProbeId
 from vamo_bbo.run.executors import Executor
+from vamo_bbo.run.executors.serial import JOURNALED_SLICE, SerialExecutor
 from vamo_bbo.run.failures import JournalWriteError
 from vamo_bbo.run.journal import LARGEST_POINT, Journal
 from vamo_bbo.run.objective import Objective
@@ -44,6 +45,8 @@ class JournaledExecutor:
 
     def __init__(self, objective: Objective, inner: Executor, journal: Journal) -> None:
         self.objective, self.inner, self.journal = objective, inner, journal
+        if isinstance(inner, SerialExecutor):
+            inner.slice = JOURNALED_SLICE
         self.found: list[Answer] = []
         self.under_way: dict[ProbeId, Probe] = {}
         self.state: State | None = None

@@ -20,6 +20,8 @@ __all__ = ["SerialExecutor"]
 
 SLICE = 0.05
 """Seconds after which ``collect`` returns what it has, so that time limits are looked at."""
+JOURNALED_SLICE = 0.001
+"""The same with a journal: a kill loses no more than this, or one evaluation."""
 ROWS_BYTES = 2**26
 """Most memory of the (k, d) rows of one vectorized call."""
 
@@ -45,6 +47,7 @@ class SerialExecutor(InProcess):
         self.state: State | None = None
         self.scratch: Array | None = None
         self.interrupt: KeyboardInterrupt | None = None
+        self.slice = SLICE
 
     def submit(self, state: State, probes: Sequence[Probe]) -> None:
         """Queue ``probes``."""
@@ -52,7 +55,7 @@ class SerialExecutor(InProcess):
         self.queue.extend(probes)
 
     def collect(self, timeout: float | None = None) -> list[Answer]:
-        """Evaluate queued probes in their order, for 0.05 s or ``timeout`` seconds, and at least one."""
+        """Evaluate queued probes in their order, for ``slice`` or ``timeout`` seconds, and at least one."""
         if self.interrupt is not None:
             raise self.interrupt
         if not self.queue:
@@ -63,7 +66,7 @@ class SerialExecutor(InProcess):
         assert state is not None
         like, seed, target = state.arrays["x"], state.seed, self.target
         fresh = like.size < LARGE
-        deadline = perf_counter() + (SLICE if timeout is None else min(SLICE, timeout))
+        deadline = perf_counter() + (self.slice if timeout is None else min(self.slice, timeout))
         answers: list[Answer] = []
         while queue:
             out = np.empty(like.shape, like.dtype) if fresh else self._reused(like)
