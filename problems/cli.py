@@ -141,7 +141,7 @@ def _info(options: argparse.Namespace) -> None:
 def describe(problem: Problem) -> dict[str, str]:
     """Return what is known of a problem as label and text, without building it."""
     reference = problem.reference
-    known = "none" if reference is None else f"{reference.value:.10g} ({reference.source})"
+    known = "none" if reference is None else f"{reference.value:.12g} ({reference.source})"
     if reference is not None and not reference.is_optimum:
         known += "; the best known, not proved to be the optimum"
     return {

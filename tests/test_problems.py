@@ -158,7 +158,7 @@ def test_list_and_info_need_no_data(capsys: pytest.CaptureFixture[str], monkeypa
     shown = capsys.readouterr().out
     assert all(name in shown for name in problems.names())
     assert cli.main(["info", "logistic-a9a"]) == 0
-    assert "0.3344259868" in capsys.readouterr().out
+    assert "0.334425986808" in capsys.readouterr().out
     assert cli.main(["info", "nonsense"]) == 1
     assert "no problem called 'nonsense'" in capsys.readouterr().err
 
