@@ -68,7 +68,10 @@ def term_lists(d: int, x: Array) -> list[tuple[list, list]]:
     partial = [t for t in terms if t[1][0] in (Law.BLOCK, Law.COORDINATE)]
     blocks = [(i + 0.5, Direction(Law.BLOCK, 3, i, min(d, 16))) for i in range(min(d, 16))]
     dense = [(-0.7, x[::-1].copy()), (0.2, x)]
-    return [(terms, dense), (terms, []), (partial, []), (blocks, []), (WHOLE_SIGNS, []), ([], dense[:1]), ([], [])]
+    lists = [(terms, dense), (terms, []), (partial, []), (blocks, []), (WHOLE_SIGNS, []), ([], dense[:1]), ([], [])]
+    normal = [(0.7, Direction(Law.NORMAL, 9, 3, 4))]
+    closing = [(terms + normal, dense), (normal, dense[:1]), (normal, dense), (normal, []), (WHOLE_SIGNS + normal, [])]
+    return lists + closing
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -22,10 +22,12 @@ from vamo_bbo.backends.kernels import (
     BAD,
     LANE_BYTES,
     LOW,
+    NORMAL,
     OK,
     RADEMACHER,
     ROW32,
     ROW64,
+    SPHERE,
     TILE,
     U_BYTES,
     WORD_BYTES,
@@ -36,7 +38,7 @@ from vamo_bbo.backends.kernels import (
     raw,
     through,
 )
-from vamo_bbo.backends.vector_ops import sign_madd4, sign_words
+from vamo_bbo.backends.vector_ops import normal_close, normal_whole, sign_madd4, sign_words
 
 
 @function
@@ -67,6 +69,13 @@ def add_four(acc, words, c0, c1, c2, c3, table, k, tile, seed):
     sign_madd4(acc, c0, c1, c2, c3, words, 0, 16)
 
 
+@inline
+def ends_normal(table):
+    """Say whether the last term is a whole normal vector without a mask."""
+    last = table.shape[0] - 1
+    return last >= 0 and table[last, 0] in (NORMAL, SPHERE) and table[last, 5] == 0
+
+
 def accumulate(out, lo, hi, size, seed, coefs, table, weights, places):
     """Add ``sum_k weights[k] g_k + sum_j coefs[j] u_j`` to ``out``; ``places`` are the addresses of the g_k."""
     if not (0 <= lo <= hi <= size and out.size == hi - lo) or not expand(table, size, seed):
@@ -75,9 +84,19 @@ def accumulate(out, lo, hi, size, seed, coefs, table, weights, places):
     acc, u, words, touched = (
         stack_bytes(ACC_BYTES), stack_bytes(U_BYTES), stack_bytes(WORD_BYTES), stack_bytes(TILE),
     )  # fmt: skip
+    terms, closing, k0, k1 = table.shape[0], ends_normal(table), seed & LOW, seed >> 32 & LOW
+    c1 = c2 = c3 = 0
+    if closing:
+        c1, c2 = table[terms - 1, 2], table[terms - 1, 1] & LOW
+        c3 = table[terms - 1, 4] << 24 | table[terms - 1, 1] >> 32
     for tile in range(lo // TILE, (hi + TILE - 1) // TILE):
         base = tile * TILE
         a, b = max(lo, base), min(hi, base + TILE)
+        fused = closing and b - a == TILE  # the last term and the end of the sum in one loop
+        if fused and terms == 1 and weights.size == 1:
+            whole, scale = t(weights[0]), t(coefs[0])
+            normal_whole(target, places[0], whole, scale, 16 * tile, 16 * tile + 16, c1, c2, c3, k0, k1)
+            continue
         total, flags, scratch = acc - base * item, touched - base, u - 4 * base
         write_value(total + a * item, t(0), b - a)
         write_value(flags + a, uint8(0), b - a)
@@ -85,10 +104,10 @@ def accumulate(out, lo, hi, size, seed, coefs, table, weights, places):
             write_row(total + a * item, total + a * item, t(weights[k]), places[k] + a * item, b - a, t(0))
         covered = weights.size > 0
         k = 0
-        while k < table.shape[0]:
+        while k < terms - fused:
             if b - a == TILE and four_signs(table, k):
-                c0, c1, c2, c3 = t(coefs[k]), t(coefs[k + 1]), t(coefs[k + 2]), t(coefs[k + 3])
-                add_four(acc, words, c0, c1, c2, c3, table, k, tile, seed)
+                h0, h1, h2, h3 = t(coefs[k]), t(coefs[k + 1]), t(coefs[k + 2]), t(coefs[k + 3])
+                add_four(acc, words, h0, h1, h2, h3, table, k, tile, seed)
                 covered = True
                 k += 4
                 continue
@@ -106,7 +125,10 @@ def accumulate(out, lo, hi, size, seed, coefs, table, weights, places):
                     write_value(flags + first, uint8(1), last - first)
                 first, last = a, min(b, end - size)
             k += 1
-        if covered:
+        if fused:
+            first, last = 16 * tile, 16 * tile + 16
+            normal_close(target, total, t(coefs[terms - 1]), first, last, c1, c2, c3, k0, k1)
+        elif covered:
             add_values(target + a * item, total + a * item, b - a, t(0))
         else:
             add_touched(target + a * item, total + a * item, flags + a, b - a, t(0))

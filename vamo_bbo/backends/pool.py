@@ -56,4 +56,5 @@ class Pool:
         others = [_executor(self.threads - 1).submit(run) for _ in range(helpers)]
         run()
         for other in others:
-            other.result()
+            if not other.cancel():  # one that never woke up has nothing left to do
+                other.result()

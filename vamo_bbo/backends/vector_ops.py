@@ -42,6 +42,40 @@ def normal_madd(typingctx, out, x, h, g0, g1, c1, c2, c3, k0, k1):
     return out_of_line(f"normal_madd_{h}", _normal_madd, N, N, h, *(N,) * 7)
 
 
+def _normal_close(builder: Any, args: Sequence[Any]) -> None:
+    out, sums, c, g0, g1, *rest = args
+    scale = Vec(builder, c)
+
+    def use(first: Any, u: Vec) -> None:
+        total = load(builder, sums, first, scale.element) + scale * cast(u, scale.element)
+        store(load(builder, out, first, scale.element) + total, out, first)
+
+    normal_loop(builder, g0, g1, rest, use)
+
+
+@intrinsic
+def normal_close(typingctx, out, sums, c, g0, g1, c1, c2, c3, k0, k1):
+    """Add ``sums + c * u`` to ``out`` for groups of a NORMAL direction: the last term of a sum and its end."""
+    return out_of_line(f"normal_close_{c}", _normal_close, N, N, c, *(N,) * 7)
+
+
+def _normal_whole(builder: Any, args: Sequence[Any]) -> None:
+    out, dense, a, c, g0, g1, *rest = args
+    weight, scale = Vec(builder, a), Vec(builder, c)
+
+    def use(first: Any, u: Vec) -> None:
+        start = weight * load(builder, dense, first, scale.element) + 0.0
+        store(load(builder, out, first, scale.element) + (start + scale * cast(u, scale.element)), out, first)
+
+    normal_loop(builder, g0, g1, rest, use)
+
+
+@intrinsic
+def normal_whole(typingctx, out, dense, a, c, g0, g1, c1, c2, c3, k0, k1):
+    """Add ``a * dense + c * u`` to ``out`` for groups of a NORMAL direction: a sum of one term of each kind."""
+    return out_of_line(f"normal_whole_{c}", _normal_whole, N, N, a, c, *(N,) * 7)
+
+
 def _normal_pair(builder: Any, args: Sequence[Any]) -> None:
     plus, minus, x, h, g0, g1, *rest = args
     step = Vec(builder, h)
