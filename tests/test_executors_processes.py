@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from processes import children
 
 import vamo_bbo as vb
 from vamo_bbo.core.types import AnchorRef, Probe
@@ -30,19 +31,6 @@ def evaluate(fun: Any, *points: float, count: int = 2, **options: Any) -> list[A
         return executor.evaluate(tasks(*points), 0)
     finally:
         executor.close()
-
-
-def children() -> set[int]:
-    """Return the processes, zombies included, whose parent is this process."""
-    found = set()
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = entry.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[1]) == os.getpid():
-            found.add(int(entry.parent.name))
-    return found
 
 
 def test_a_hanging_evaluation_is_killed_and_the_others_go_on() -> None:

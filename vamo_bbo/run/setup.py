@@ -11,7 +11,8 @@ import numpy as np
 from vamo_bbo._errors import OptionError
 from vamo_bbo._typing import Array
 from vamo_bbo.problem import FiniteSum
-from vamo_bbo.run.objective import LARGE, Objective, Scaling
+from vamo_bbo.run.objective import LARGE, Objective
+from vamo_bbo.run.scaling import Scaling
 
 __all__ = ["Setup", "parse_bounds", "parse_x0", "seed_of", "setup"]
 
