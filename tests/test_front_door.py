@@ -11,7 +11,7 @@ from scipy.optimize import OptimizeResult
 import vamo_bbo as vb
 from tests.methods import NEED_GRADIENT, PLAIN
 from vamo_bbo._errors import EvaluationError, OptionError
-from vamo_bbo.scipy_methods import METHODS as FOREIGN
+from vamo_bbo.scipy_layer.methods import METHODS as FOREIGN
 
 D = 3
 CENTER = np.array([0.3, 0.6, 0.45])

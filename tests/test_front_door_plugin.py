@@ -12,7 +12,7 @@ import scipy.optimize as so
 import vamo_bbo as vb
 from tests.methods import PLAIN
 from vamo_bbo._errors import OptionError
-from vamo_bbo.scipy_plugin import as_scipy_method
+from vamo_bbo.scipy_layer.plugin import as_scipy_method
 
 
 def bowl(x, center=0.5):

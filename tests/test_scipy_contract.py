@@ -29,7 +29,7 @@ from scipy.optimize import (
 
 from vamo_bbo._errors import EvaluationError
 from vamo_bbo.minimize import minimize
-from vamo_bbo.scipy_methods import METHODS
+from vamo_bbo.scipy_layer.methods import METHODS
 
 EXTRA = {"nfev_samples", "njev_samples", "n_failed", "failures", "history"}
 NEEDS_JAC = ("Newton-CG",)

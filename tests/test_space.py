@@ -33,9 +33,9 @@ def integers(draw):
     return Integer(low, low + draw(st.integers(1, 2**50 - 2)))
 
 
-choices = st.lists(
-    st.one_of(st.integers(), st.text(), st.booleans(), st.none()), min_size=2, max_size=6
-).filter(lambda options: len({(type(o), o) for o in options}) == len(options))
+choices = st.lists(st.one_of(st.integers(), st.text(), st.booleans(), st.none()), min_size=2, max_size=6).filter(
+    lambda options: len({(type(o), o) for o in options}) == len(options)
+)
 
 
 @common
@@ -98,9 +98,7 @@ def test_choice_tells_one_from_true_and_from_a_float():
 @given(st.lists(unit, min_size=4, max_size=4))
 def test_space_round_trip_and_fixed_values(us):
     marker = object()
-    space = Space(
-        a=Real(-3, 9), fixed=marker, b=Real(1e-5, 1, log=True), c=Integer(-2, 5), d=Choice(["x", 2, None])
-    )
+    space = Space(a=Real(-3, 9), fixed=marker, b=Real(1e-5, 1, log=True), c=Integer(-2, 5), d=Choice(["x", 2, None]))
     params = space.from_unit(us)
     assert list(params) == ["a", "fixed", "b", "c", "d"]
     assert params["fixed"] is marker

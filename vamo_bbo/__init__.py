@@ -22,7 +22,7 @@ from vamo_bbo.optimizer import Optimizer, Trial
 from vamo_bbo.problem import FiniteSum
 from vamo_bbo.run.executors import Processes
 from vamo_bbo.run.load import JournalData, load
-from vamo_bbo.scipy_plugin import as_scipy_method
+from vamo_bbo.scipy_layer.plugin import as_scipy_method
 from vamo_bbo.solvers import (
     adam,
     asgd,

@@ -13,9 +13,9 @@ from vamo_bbo.auto_noisy import run_noisy
 from vamo_bbo.problem import FiniteSum
 from vamo_bbo.run.setup import parse_x0
 from vamo_bbo.run.stop import Budget, Code
-from vamo_bbo.scipy_calls import limits, violation_of
-from vamo_bbo.scipy_methods import stopped
-from vamo_bbo.scipy_objective import StopRun, Watched
+from vamo_bbo.scipy_layer.methods import stopped
+from vamo_bbo.scipy_layer.objective import StopRun, Watched
+from vamo_bbo.scipy_layer.wrappers import limits, violation_of
 
 if TYPE_CHECKING:
     from vamo_bbo.minimize import Call
@@ -148,7 +148,7 @@ def _descend(call: Call, watched: Watched) -> Any:
     The measurement behind it is in ``docs/which_method.rst``: each of the two is far ahead on some problems, and the
     slow ones of L-BFGS-B show within ``PATIENCE (d + 1)`` values.
     """
-    from vamo_bbo.scipy_call import run_scipy
+    from vamo_bbo.scipy_layer.call import run_scipy
 
     total = watched.budget.maxfev
     switch = call.size <= MODELS

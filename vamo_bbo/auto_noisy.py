@@ -15,7 +15,7 @@ import numpy as np
 
 from vamo_bbo._typing import Array
 from vamo_bbo.run.stop import Code
-from vamo_bbo.scipy_objective import StopRun, Watched
+from vamo_bbo.scipy_layer.objective import StopRun, Watched
 
 if TYPE_CHECKING:
     from vamo_bbo.minimize import Call
@@ -62,7 +62,7 @@ def run_noisy(call: Call, watched: Watched) -> Any:
 
 def _stages(call: Call, watched: Watched, candidates: list[Array]) -> tuple[Any, str]:
     """Run COBYQA again and again until the budget or something else ends it."""
-    from vamo_bbo.scipy_call import run_scipy
+    from vamo_bbo.scipy_layer.call import run_scipy
 
     generic = {name: value for name, value in call.options.items() if name in ("maxiter", "disp")}
     start, count = call.x0, 0

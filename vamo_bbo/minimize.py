@@ -246,7 +246,7 @@ def run_call(call: Call, method: Any) -> OptimizeResult:
 
         return run_auto(call)  # type: ignore[no-any-return]
     if method is None or is_scipys(method):
-        from vamo_bbo.scipy_call import run_scipy
+        from vamo_bbo.scipy_layer.call import run_scipy
 
         return run_scipy(call, method)  # type: ignore[no-any-return]
     return run_ours(call, method)
@@ -255,7 +255,7 @@ def run_call(call: Call, method: Any) -> OptimizeResult:
 def is_scipys(method: Any) -> bool:
     """Return whether ``method`` is run by scipy: one of its names, or a callable of its protocol."""
     if isinstance(method, str):
-        from vamo_bbo.scipy_methods import METHODS
+        from vamo_bbo.scipy_layer.methods import METHODS
 
         return method.lower() in {name.lower() for name in METHODS}
     return callable(method) and not _is_solver(method)
@@ -359,7 +359,7 @@ def resolve_method(method: Any, options: Mapping[str, Any]) -> Solver:
         raise OptionError(
             f"method must be a name or a solver with init, ask, tell, status and recommend, got {method!r}."
         )
-    from vamo_bbo.scipy_methods import METHODS as FOREIGN
+    from vamo_bbo.scipy_layer.methods import METHODS as FOREIGN
     from vamo_bbo.solvers import METHODS
 
     name = method.lower().replace("_", "-")

@@ -76,9 +76,7 @@ class Real:
             value = float(f"{near * math.exp(shift if start else -shift):.14g}")
         else:
             size = max(abs(low), abs(high))
-            value = round(
-                near + (high - low) * (fraction if start else -fraction), 14 - math.ceil(math.log10(size))
-            )
+            value = round(near + (high - low) * (fraction if start else -fraction), 14 - math.ceil(math.log10(size)))
         return min(max(value, low), high)
 
     def to_unit(self, value: Any) -> float:

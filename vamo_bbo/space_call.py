@@ -18,7 +18,7 @@ __all__ = ["minimize_space"]
 
 def _with_params(callback: Callable[..., Any] | None, space: Space) -> Callable[..., Any] | None:
     """Return ``callback`` whose ``intermediate_result`` has ``params``."""
-    from vamo_bbo.scipy_calls import wants_result
+    from vamo_bbo.scipy_layer.wrappers import wants_result
 
     if callback is None or not wants_result(callback):
         return callback

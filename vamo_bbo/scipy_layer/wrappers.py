@@ -1,4 +1,4 @@
-"""What :mod:`vamo_bbo.scipy_methods` puts around a user's gradient, callback, constraints and finite sum."""
+"""What :mod:`vamo_bbo.scipy_layer.methods` puts around a user's gradient, callback, constraints and finite sum."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vamo_bbo.core.types import AnchorRef, Probe
 from vamo_bbo.problem import FiniteSum
 from vamo_bbo.run.objective import Objective
 from vamo_bbo.run.stop import Code
-from vamo_bbo.scipy_objective import StopRun, Watched
+from vamo_bbo.scipy_layer.objective import StopRun, Watched
 
 __all__ = [
     "chosen",

@@ -15,8 +15,8 @@ from vamo_bbo.problem import FiniteSum
 from vamo_bbo.run.pickling import dumps, loads
 from vamo_bbo.run.progress import following
 from vamo_bbo.run.stop import Budget
-from vamo_bbo.scipy_methods import minimize_scipy
-from vamo_bbo.scipy_objective import Mapper, Watched
+from vamo_bbo.scipy_layer.methods import minimize_scipy
+from vamo_bbo.scipy_layer.objective import Mapper, Watched
 
 if TYPE_CHECKING:
     from vamo_bbo.minimize import Call
@@ -122,7 +122,7 @@ def _scaled(call: Call, scale: Array) -> dict[str, Any]:
 
 
 def _scaled_callback(callback: Callable[..., Any], scale: Array) -> Callable[..., Any]:
-    from vamo_bbo.scipy_calls import wants_result
+    from vamo_bbo.scipy_layer.wrappers import wants_result
 
     if not wants_result(callback):
         return lambda z, *rest: callback(z * scale, *rest)

@@ -14,8 +14,16 @@ from vamo_bbo._errors import EvaluationError, close_matches
 from vamo_bbo.problem import FiniteSum
 from vamo_bbo.run.failures import FailurePolicy
 from vamo_bbo.run.stop import Budget, Code, is_success, message
-from vamo_bbo.scipy_calls import chosen, counted_gradient, counting, full_sum, limits, raised_by_method, violation_of
-from vamo_bbo.scipy_objective import Mapper, StopRun, Watched
+from vamo_bbo.scipy_layer.objective import Mapper, StopRun, Watched
+from vamo_bbo.scipy_layer.wrappers import (
+    chosen,
+    counted_gradient,
+    counting,
+    full_sum,
+    limits,
+    raised_by_method,
+    violation_of,
+)
 
 __all__ = ["BOUNDED", "METHODS", "check_method", "minimize_scipy", "stopped"]
 

@@ -18,7 +18,7 @@ from vamo_bbo.core.types import AnchorRef, Answer, Probe
 from vamo_bbo.run.failures import FailureLog, FailurePolicy, FailureRecord, failure_record, penalty
 from vamo_bbo.run.history import History, StepRecord
 from vamo_bbo.run.stop import Budget, Code
-from vamo_bbo.scipy_guarded import Guarded, Mapper, StopRun
+from vamo_bbo.scipy_layer.guarded import Guarded, Mapper, StopRun
 
 __all__ = ["Guarded", "Mapper", "StopRun", "Watched"]
 

@@ -1,0 +1,1 @@
+"""scipy's methods on our evaluation layer, and our methods inside scipy's functions."""
