@@ -153,6 +153,16 @@ def test_threads_and_tiles_do_not_show(threads):
     assert one.dot(x, a) == many.dot(x, a)
 
 
+def test_automatic_choice_never_takes_the_reference_for_long_vectors(monkeypatch):
+    from vamo_bbo.backends import auto
+
+    monkeypatch.delitem(auto.sys.modules, "vamo_bbo.backends.numba_cpu")
+    d = auto.LARGE
+    chosen = auto.AutoBackend().bind(SEED, d, {})
+    chosen.norm2(Direction(Law.COORDINATE, 0, 0, 0))
+    assert "perturb" in vars(chosen)
+
+
 def test_automatic_choice_changes_over_without_a_trace(monkeypatch):
     from vamo_bbo.backends import auto
 

@@ -3,7 +3,7 @@
 Importing numba and loading kernels costs about half a second (several, when they must be compiled first), which a
 short run at a small dimension never earns back. Both backends give the same bits, so a run may change over at any
 call: it does when what the reference has done so far would have paid for loading the kernels, or at once where the
-process has loaded them already. The rule counts work, not time: it is the same in every run.
+process has loaded them already or the vectors are long. The rule counts work, not time: it is the same in every run.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ CALL_COST, ELEMENT_COST = 5e-5, 4e-8
 """Seconds that the reference takes per direction and per element of a direction, roughly."""
 PATIENCE = 0.5
 """Seconds of such work after which the kernels are loaded: about what loading them costs."""
+LARGE = 1 << 17
+"""From this dimension on the kernels are loaded at once: the reference would hold several vectors of its own."""
 _OPERATIONS = (
     "words", "support", "fill", "perturb", "perturb_pair", "perturb_rows", "accumulate", "project", "dot", "norm2",
 )  # fmt: skip
@@ -66,7 +68,7 @@ class AutoDirections:
     def _now(self, name: str, directions: int, elements: int) -> Any:
         """Return the method that does this piece of work."""
         self._spent += directions * (CALL_COST + elements * ELEMENT_COST)
-        if self._spent < PATIENCE:
+        if self._spent < PATIENCE and self.size < LARGE:
             return getattr(self._reference, name)
         self._load()
         return getattr(self, name)
