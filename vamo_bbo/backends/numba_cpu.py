@@ -24,10 +24,12 @@ from vamo_bbo.backends.reference import Range, ReferenceDirections
 
 __all__ = ["NumbaBackend", "NumbaDirections"]
 
-PIECE = 1 << 17
-"""Coordinates of a thread's piece of work: long enough to hide the hand-over, short enough to balance."""
-CROSSOVER = 1 << 18
-"""From here on more than one thread is used: below, waking a thread costs more than it saves."""
+CROSSOVER = 1 << 19
+"""Coordinates below which one thread works, whatever there is to do."""
+WORTH_WAKING = 6e5
+"""Nanoseconds of work below which one thread works: waking another one and its cold cache cost about 0.15 ms."""
+PASS_COST, SIGN_COST, NORMAL_COST = 0.3, 0.1, 1.2
+"""Nanoseconds per element of a pass over memory, and of generating an element on top of it, roughly."""
 SUM_TILES = 1 << 13
 """Tiles whose sums are held at a time in a reduction."""
 
@@ -70,6 +72,7 @@ class NumbaDirections:
         self._norms: dict[Direction, float] = {}
         self._pool = Pool(threads)
         self._perturb: dict[Any, Kernel] = {}
+        self._perturb64: Any = None
         self._last: tuple[Sequence[AnyDirection], Array] = ([], np.empty((0, 8), dtype=np.int64))
         self._kernels: dict[tuple[str, Any], Kernel] = {}  # dtype.name takes a microsecond
 
@@ -133,7 +136,8 @@ class NumbaDirections:
         if u.__class__ is Direction and u[5] is None and hi - lo < CROSSOVER:
             law, step, index, count, tag, _ = u
             try:
-                kernel = self._perturb[out.dtype]
+                dtype = out.dtype
+                kernel = self._perturb64 if dtype is _F64 else self._perturb[dtype]  # hashing a dtype takes 0.1 us
                 if kernel(x, out, h, lo, hi, self.size, law + 0, step, index, count, tag + 0, self._key):
                     self._refuse_pair(x, u, lo, hi, out)
                 return
@@ -148,6 +152,7 @@ class NumbaDirections:
         if isinstance(u, StoredDirection) or u.mask is not None:
             return self._perturb_through(x, u, h, lo, hi, out)
         kernel = self._perturb[out.dtype] = self._kernel("perturb", out.dtype)
+        self._perturb64 = self._perturb.get(_F64)
         h, rest = float(h), (self.size, u.law + 0, u.step, u.index, u.count, u.tag + 0, self._key)
 
         def work(a: int, b: int) -> None:
@@ -155,7 +160,7 @@ class NumbaDirections:
             if kernel(x[i:j], out[i:j], h, a, b, *rest):
                 self._refuse_pair(x, u, lo, hi, out)
 
-        self._run(lo, hi, work)
+        self._run(lo, hi, [u], work)
         return None
 
     def _perturb_through(self, x: Array, u: AnyDirection, h: float, lo: int, hi: int, out: Array) -> None:
@@ -168,7 +173,7 @@ class NumbaDirections:
             if kernel(x[i:j], out[i:j], h, a, b, self.size, table, self._key):
                 self._refuse([u])
 
-        self._run(lo, hi, work)
+        self._run(lo, hi, [u], work)
 
     def _refuse_pair(self, x: Array, u: AnyDirection, lo: int, hi: int, out: Array) -> NoReturn:
         checks.check_pair(x, out, lo, hi, self.size)
@@ -195,12 +200,13 @@ class NumbaDirections:
             status = kernel(x[i:j], plus[i:j], minus[i:j], h, a, b, *rest)
             assert status == 0, "a kernel refused arguments that are allowed"
 
-        self._run(lo, hi, work)
+        self._run(lo, hi, [u], work)
         return None
 
-    def _run(self, lo: int, hi: int, work: Any) -> None:
-        if self.threads > 1 and hi - lo >= CROSSOVER:
-            self._pool.over(lo, hi, PIECE, work)
+    def _run(self, lo: int, hi: int, us: Sequence[AnyDirection], work: Any) -> None:
+        """Call ``work(a, b)`` for parts of lo..hi, on threads where there is enough to do."""
+        if self.threads > 1 and (hi - lo) * _cost(us) >= WORTH_WAKING:
+            self._pool.over(lo, hi, TILE, work)
         else:
             work(lo, hi)
 
@@ -281,7 +287,7 @@ class NumbaDirections:
             if kernel(part, a, b, self.size, self._key, coefs, table, weights, places):
                 self._refuse(us)
 
-        self._run(lo, hi, work)
+        self._run(lo, hi, us, work)
 
     def project(self, g: Array, us: Sequence[AnyDirection]) -> FloatArray:
         """Return ``<g, u_j>`` for every direction, over its support only."""
@@ -304,7 +310,7 @@ class NumbaDirections:
             if kernel(g, self.size, self._key, table, own, first, sums[:last]):
                 self._refuse(us)
 
-        self._in_order(work, (len(us),), lambda sums: add(sums, totals))
+        self._in_order(work, (len(us),), lambda sums: add(sums, totals), _cost(us))
         return totals
 
     def dot(self, a: Array, b: Array) -> float:
@@ -321,18 +327,24 @@ class NumbaDirections:
         self._in_order(work, (), lambda sums: add(sums.reshape(-1, 1), totals))
         return float(totals[0])
 
-    def _in_order(self, work: Any, shape: tuple[int, ...], add: Any) -> None:
+    def _in_order(self, work: Any, shape: tuple[int, ...], add: Any, cost: float = PASS_COST) -> None:
         """Let ``work`` write tile sums, on threads where it pays, and ``add`` them tile after tile."""
         tiles = -(-self.size // TILE)
         for first in range(0, tiles, SUM_TILES):
             count = min(SUM_TILES, tiles - first)
             sums = np.empty((count, *shape))
             part = functools.partial(_tile_sums, work, first, sums)
-            if self.threads > 1 and self.size >= CROSSOVER:
-                self._pool.over(0, count, PIECE // TILE, part)
+            if self.threads > 1 and count * TILE * cost >= WORTH_WAKING:
+                self._pool.over(0, count, 1, part)
             else:
                 part(0, count)
             add(sums)
+
+
+def _cost(us: Sequence[AnyDirection]) -> float:
+    """Return the nanoseconds per element of a pass that generates directions."""
+    normals = sum(u[0] in (Law.NORMAL, Law.SPHERE) for u in us)
+    return PASS_COST + NORMAL_COST * normals + SIGN_COST * (len(us) - normals)
 
 
 def _tile_sums(work: Any, first: int, sums: Array, a: int, b: int) -> None:

@@ -13,6 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 __all__ = ["Pool"]
 
+PIECES = 6
+"""Pieces per thread: enough to balance threads that other programs disturb, few enough to hide the hand-over."""
+
 _executors: dict[tuple[int, int], ThreadPoolExecutor] = {}
 
 
@@ -35,16 +38,17 @@ class Pool:
     Examples
     --------
     >>> seen = []
-    >>> Pool(2).over(0, 10, 4, lambda a, b: seen.append((a, b)))
+    >>> Pool(2).over(0, 50, 10, lambda a, b: seen.append((a, b)))
     >>> sorted(seen)
-    [(0, 4), (4, 8), (8, 10)]
+    [(0, 10), (10, 20), (20, 30), (30, 40), (40, 50)]
     """
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
 
-    def over(self, lo: int, hi: int, piece: int, work: Callable[[int, int], None]) -> None:
-        """Call ``work(a, b)`` for pieces of lo..hi that end at multiples of ``piece``; raise what it raises."""
+    def over(self, lo: int, hi: int, unit: int, work: Callable[[int, int], None]) -> None:
+        """Call ``work(a, b)`` for pieces of lo..hi that end at multiples of ``unit``; raise what it raises."""
+        piece = -(-(hi - lo) // (PIECES * self.threads * unit)) * unit
         starts = [lo, *range(lo // piece * piece + piece, hi, piece)]
         turn = itertools.count()
 
