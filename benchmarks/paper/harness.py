@@ -82,6 +82,7 @@ def trace(
     every: int | None = None,
     steps: int | None = None,
     unknown: np.ndarray | None = None,
+    backend: str = "auto",
 ) -> list[Row]:
     """Run ``solver`` until the next round would exceed ``budget``; return what was seen on the way.
 
@@ -96,7 +97,7 @@ def trace(
     if unknown is not None:
         objective.declare(gradient="partial", unknown=unknown)
     horizon = budget if math.isfinite(budget) else None
-    state = solver.init(x0, seed=seed, backend="auto", info=objective.info, horizon=horizon)
+    state = solver.init(x0, seed=seed, backend=backend, info=objective.info, horizon=horizon)
     counts, rows, due = {"nfev": 0, "njev": 0}, [], 0.0
     spent_time = np.zeros(2)
     out = np.empty_like(x0)

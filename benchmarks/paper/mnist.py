@@ -37,7 +37,10 @@ def methods() -> list[Method]:
             "VAMO paper, q=1", partial(vb.vamo_paper, n_directions=1, smoothing=1.0, batch_size=BATCH),
             FIRST_ORDER, (True,),
         ),
-        Method("vamo(), q=8", partial(vb.vamo, n_directions=8, batch_size=BATCH), FIRST_ORDER, (True,)),
+        Method(
+            "VAMO table, q=8", partial(vb.vamo, control="values", n_directions=8, batch_size=BATCH),
+            FIRST_ORDER, (True,),
+        ),
         Method("ZO-SGD, q=8", partial(vb.zo_sgd, n_directions=8, batch_size=BATCH), ZEROTH_ORDER, (True,)),
         Method(
             "ZO-SVRG, q=8", partial(vb.zo_svrg, n_directions=8, share_directions=True, batch_size=BATCH),
@@ -119,7 +122,7 @@ def draw(results: dict[str, dict[str, Any]]) -> None:
         axis.set_yscale("log")
         axis.set_xlabel("values + 3 x gradients, per sample")
         axis.set_ylabel(f"{name} loss")
-        axis.legend(frameon=False, fontsize=8)
+    left.legend(frameon=False, fontsize=8)
     print(save(figure, "paper-mnist"))
 
 

@@ -28,7 +28,8 @@ def methods() -> list[Method]:
         for q in (1, 3, 5)
     ]
     table_form = [
-        Method(f"vamo(), q={q}", partial(vb.vamo, n_directions=q, batch_size=BATCH), RATES) for q in (1, 5, 25)
+        Method(f"VAMO table, q={q}", partial(vb.vamo, control="values", n_directions=q, batch_size=BATCH), RATES)
+        for q in (1, 5, 25)
     ]
     return [
         Method("SGD", partial(vb.sgd, batch_size=BATCH, sampling="iid"), RATES),
@@ -73,12 +74,12 @@ def main() -> None:
 def equal_steps(store: Store, data: vb.FiniteSum, x0: np.ndarray, look, n: int) -> dict[str, dict]:
     """Run the paper's comparison: one constant step size for all, 1000 steps, whatever they cost."""
     rate, steps, results = 1.0, 1000, {}
-    chosen = [m for m in methods() if m.label.startswith(("SGD", "VAMO paper", "vamo(), q=25", "SVRG"))]
+    chosen = [m for m in methods() if m.label.startswith(("SGD", "VAMO paper", "VAMO table, q=25", "SVRG"))]
     for method in chosen:
         q = int(method.label.split("=")[1]) if "=" in method.label else 0
         epochs = steps * BATCH / n
-        inner = {"SG": 3, "VA": 3 + q + 1, "va": 3, "SV": 6}[method.label[:2]]
-        snapshot = {"SG": 0, "VA": q + 1, "va": q + 1, "SV": 3}[method.label[:2]]
+        kind = method.label.split(",")[0]
+        inner, snapshot = {"VAMO paper": (q + 4, q + 1), "VAMO table": (3, q + 1), "SVRG": (6, 3)}.get(kind, (3, 0))
         budget = steps * BATCH * inner + epochs * n * snapshot
         fixed = Method(method.label, method.make, (rate,), (False,))
         results[method.label] = tuned(store, "steps", fixed, lambda seed: (data, x0), look, budget=budget, score="gap")
@@ -107,7 +108,7 @@ def draw(results: dict[str, dict], common: dict[str, dict], n: int) -> None:
     figure, ((left, right),) = axes(2)
     for (label, done), color in zip(common.items(), COLOURS * 2, strict=False):
         band(left, done, "steps", "gap", label, color)
-    shown = [k for k in results if k not in ("vamo(), q=1", "VAMO paper, q=3")]
+    shown = [k for k in results if k not in ("VAMO table, q=1", "VAMO paper, q=3")]
     for label, color in zip(shown, COLOURS * 2, strict=False):
         band(right, results[label], "cost", "gap", label, color, n)
     left.set_title("one constant step size, equal steps (the paper's view)")

@@ -332,6 +332,7 @@ class VAMO(SolverOptimizer):
         backend: str = "auto",
     ) -> None:
         solver = vamo(
+            control="values",
             n_directions=n_directions,
             smoothing=smoothing,
             mixing=mixing,
