@@ -8,6 +8,7 @@ the packages ``cma`` and ``optuna``. All methods get the same start, box and num
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
 import time
@@ -81,10 +82,8 @@ def deterministic(name: str, method: str, seed: int) -> dict[str, Any]:
     watched = Watched(problem.value, task.budget, 1e3 if method in PEERS else math.nan)
     if isinstance(problem.objective, FiniteSum) and method != "ours-cma" and method not in PEERS:
         return with_gradients(name, method, seed)
-    try:
+    with contextlib.suppress(_Spent):
         peers.solve(method, watched, problem.x0, box, task.budget, seed)
-    except _Spent:
-        pass
     marks = [max(1, round(task.budget * share)) for share in (0.25, 0.5, 1.0)]
     trace = [watched.best[min(m, len(watched.best)) - 1] for m in marks]
     return {"start": problem.value(problem.x0), "trace": trace}
@@ -114,10 +113,8 @@ def random_queue(method: str, seed: int) -> dict[str, Any]:
 
     if method in PEERS:
         watched = Watched(any_day, task.budget, 1e3)
-        try:
+        with contextlib.suppress(_Spent):
             peers.solve(method, watched, problem.x0, problem.bounds, task.budget, seed)
-        except _Spent:
-            pass
         x = watched.x
     else:
         name, noisy = (method, True) if method in ("auto", "ours-cma") else (method, "seed")

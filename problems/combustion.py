@@ -169,9 +169,7 @@ def _build_sensitivities() -> Built:
     """Return the calibration of eight rates, a temperature and a pressure to 24 delays."""
     ignition = Sensitivities(MOST_SENSITIVE, HARDER, TRUTH)
     start = np.array([0.2, -0.3, 0.3, -0.5, 0.3, 0.5, -0.4, 0.3, 0.0, 0.0])
-    total = FiniteSum(
-        ignition.losses, len(HARDER), value_and_grad=ignition.value_and_grad, grad_cost=SENSITIVITY_COST
-    )
+    total = FiniteSum(ignition.losses, len(HARDER), value_and_grad=ignition.value_and_grad, grad_cost=SENSITIVITY_COST)
     return Built(total, start, bounds=np.tile([-1.5, 1.5], (start.size, 1)))
 
 

@@ -329,6 +329,15 @@ def test_auto_hands_a_slow_descent_over_to_a_model(maxfev):
         assert result.fun == min(values)
 
 
+def test_auto_on_a_simulator_that_prints_few_digits():
+    def printed(x):
+        return float(f"{float(((x - 0.3) ** 2).sum()) + 1:.5f}")
+
+    result = vb.minimize(printed, [2.0, -1.0, 1.0], maxfev=300)
+    assert "L-BFGS-B found no slope to follow, then COBYQA" in result.message
+    assert result.fun < 1 + 1e-4
+
+
 def test_auto_notices_noise():
     noise = np.random.default_rng(0)
     calls = []

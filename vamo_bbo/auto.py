@@ -165,7 +165,8 @@ def _descend(call: Call, watched: Watched) -> Any:
         return result
     generic = {k: v for k, v in call.options.items() if k in ("disp", "maxiter")}
     model = run_scipy(call, "COBYQA", watched=watched, options=generic, x0=watched.best_x)
-    model.message = f"{PATIENCE} (d + 1) values of L-BFGS-B, then COBYQA: {model.message}"
+    before = f"{PATIENCE} (d + 1) values of L-BFGS-B" if slow else "L-BFGS-B found no slope to follow"
+    model.message = f"{before}, then COBYQA: {model.message}"
     if not model.success:
         return model
     polished = run_scipy(call, "L-BFGS-B", watched=watched, x0=watched.best_x)
