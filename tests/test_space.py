@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import vamo_bbo as vb
 from vamo_bbo._errors import OptionError
 from vamo_bbo.space import Choice, Integer, Real, Space, SpaceObjective
 
@@ -161,3 +162,67 @@ def test_objective_gets_a_dict_and_args():
 def test_errors_name_the_argument(make, message):
     with pytest.raises(OptionError, match=message):
         make()
+
+
+SPACE = Space(lr=Real(1e-4, 1.0, log=True), depth=Integer(1, 8), seedless=7)
+
+
+def by_name(lr, depth, seedless=0):
+    return math.log10(lr / 0.01) ** 2 + (depth - 3) ** 2 + seedless
+
+
+@pytest.mark.parametrize(
+    "fun",
+    [
+        by_name,
+        lambda **params: by_name(**params),
+        lambda lr, **rest: by_name(lr, **rest),
+        lambda *, depth, lr, seedless: by_name(lr, depth, seedless),
+        lambda p: by_name(**p),
+        lambda p, lr=None: by_name(**p),
+        lambda *args: by_name(**args[0]),
+    ],
+)
+def test_a_function_gets_names_or_a_dict(fun):
+    u = SPACE.to_unit({"lr": 0.01, "depth": 5})
+    assert SpaceObjective(fun, SPACE)(u) == pytest.approx(4 + 7)
+
+
+def test_a_function_that_lacks_a_name_is_refused():
+    with pytest.raises(OptionError, match="fun takes parameters by name, but not 'seedless'; it has lr, depth"):
+        SpaceObjective(lambda lr, depth: 0.0, SPACE)
+    assert SpaceObjective(dict, SPACE)(SPACE.x0)["seedless"] == 7  # a builtin
+
+
+@pytest.mark.parametrize("method", ["cma", "zo-sgd", "auto"])
+def test_parameters_are_in_every_record(method, tmp_path):
+    space = Space(a=Real(0.0, 4.0), b=Real(1.0, 2.0))
+    seen = []
+
+    def fun(a, b):
+        if a > 2.2:
+            raise RuntimeError("too far")
+        return (a - 1.0) ** 2 + (b - 1.5) ** 2
+
+    def on_error(failure):
+        seen.append(failure.params)
+        return 10.0
+
+    result = vb.minimize(fun, space.starting_at({"a": 2.2}), method=method, rng=0, maxfev=200, on_error=on_error)
+    assert set(result.params) == {"a", "b"}
+    assert all(set(record.params) == {"a", "b"} for record in result.history)
+    assert result.history[-1].params["a"] == pytest.approx(result.params["a"], abs=0.3)
+    assert result.n_failed == len(seen) > 0
+    assert all(record.params["a"] > 2.2 for record in result.failures)
+    assert all(params["a"] > 2.2 for params in seen)
+
+
+@pytest.mark.parametrize(("kind", "value"), [("seed", 5), ("rng", 5)])
+def test_named_parameters_with_common_random_numbers(kind, value):
+    def fun(a, b, seed=None, rng=None):
+        noise = np.random.default_rng(seed) if rng is None else rng
+        return (a - 1.0) ** 2 + b + float(noise.normal())
+
+    space = Space(a=Real(0.0, 4.0), b=value)
+    result = vb.minimize(fun, space, method="zo-sgd", noisy=kind, rng=0, maxfev=300)
+    assert result.params["a"] == pytest.approx(1.0, abs=0.3)

@@ -71,7 +71,8 @@ def minimize(
     Parameters
     ----------
     fun : callable or FiniteSum
-        ``fun(x, *args) -> float``, or a sum of per-sample losses. With a ``Space``, ``fun(params, *args)``.
+        ``fun(x, *args) -> float``, or a sum of per-sample losses. With a ``Space``, ``fun(params, *args)`` with a
+        dict; or ``fun(**params)`` if its first parameter has the name of a parameter of the space.
     x0 : (d,) array or Space
         Start; float32 stays float32. Or the space of named parameters to search, which knows where to start.
     args : tuple
@@ -134,7 +135,8 @@ def minimize(
     -------
     OptimizeResult
         scipy's fields, and ``nfev_samples, njev_samples, n_failed, failures, history``; from our solvers also
-        ``fun_std, best_x, best_fun``; with a ``Space`` also ``params``.
+        ``fun_std, best_x, best_fun``; with a ``Space`` also ``params``, which the records
+        of ``failures`` and ``history`` have, too.
 
     Raises
     ------

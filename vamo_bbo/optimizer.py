@@ -322,7 +322,8 @@ class Optimizer:
         self._afforded.discard(trial.id)
         self.ledger.count(probe)
         if answer.error is not None:
-            self.failures.add(FailureRecord(trial.id, answer.error, None, trial.x, trial.want))
+            record = FailureRecord(trial.id, answer.error, None, trial.x, trial.want, params=trial.params)
+            self.failures.add(record)
         else:
             self.best.offer(self.state, [(probe, answer)])
         before = self.state.step
@@ -344,6 +345,7 @@ class Optimizer:
             ledger.njev_samples,
             scalars.get("learning_rate", math.nan),
             n_failed=self.failures.count,
+            params=None if self.space is None else self.space.from_unit(self.solver.recommend(self.state)),
         )
         self.history.append(record)
         exact = self.objective.info.n_samples is None and not self.objective.info.noisy

@@ -5,6 +5,7 @@ Solvers see a point of ``[0, 1]^d``; the objective receives a dict of the user's
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -319,30 +320,69 @@ class Space:
         return f"Space({inner})"
 
 
-@dataclass(frozen=True, slots=True)
 class SpaceObjective:
-    """``fun(dict, *args)`` as a function of a point of the unit box; picklable when ``fun`` is.
+    """The user's function of named parameters as a function of a point of the unit box; picklable when ``fun`` is.
 
     Parameters
     ----------
-    fun : callable ``fun(params, *args)``
-        The user's objective.
+    fun : callable
+        ``fun(params, *args)`` gets a dict. A function whose first parameter has the name of a parameter of the
+        space, or that takes nothing but keywords, is called ``fun(**params)``.
     space : Space
         The space.
 
+    Raises
+    ------
+    OptionError
+        ``fun`` takes keywords, but not those of the space.
+
     Examples
     --------
-    >>> on_box = SpaceObjective(lambda p: p["a"] + p["b"], Space(a=Real(0, 2), b=5))
-    >>> on_box(np.array([0.25]))
+    >>> space = Space(a=Real(0, 2), b=5)
+    >>> SpaceObjective(lambda p: p["a"] + p["b"], space)(np.array([0.25]))
+    5.5
+    >>> def add(a, b):
+    ...     return a + b
+    >>> SpaceObjective(add, space)(np.array([0.25]))
     5.5
     """
 
-    fun: Callable[..., Any]
-    space: Space
+    def __init__(self, fun: Callable[..., Any], space: Space) -> None:
+        self.fun, self.space = fun, space
+        self.by_name = _takes_names(fun, space)
 
-    def __call__(self, u: Any, *args: Any) -> Any:
-        """Return ``fun(space.from_unit(u), *args)``."""
-        return self.fun(self.space.from_unit(u), *args)
+    def __call__(self, u: Any, *args: Any, **keywords: Any) -> Any:
+        """Return the value at ``u``; ``keywords`` are the common random numbers of ``noisy="seed"`` or "rng"."""
+        if self.by_name:
+            return self.fun(*args, **self.params(u), **keywords)
+        return self.fun(self.params(u), *args, **keywords)
+
+    def params(self, u: Any) -> dict[str, Any]:
+        """Return the parameters at ``u``, for the records of a run."""
+        return self.space.from_unit(u)
+
+
+def _takes_names(fun: Callable[..., Any], space: Space) -> bool:
+    """Return whether ``fun`` is called with the parameters as keywords."""
+    try:
+        parameters = list(inspect.signature(fun).parameters.values())
+    except (TypeError, ValueError):  # a builtin
+        return False
+    if not parameters:
+        return False
+    kinds = inspect.Parameter
+    first, names = parameters[0], set(space._items)
+    takes_any = any(p.kind is kinds.VAR_KEYWORD for p in parameters)
+    by_position = any(
+        p.kind in (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD, kinds.VAR_POSITIONAL) for p in parameters
+    )
+    if by_position and (first.kind is not kinds.POSITIONAL_OR_KEYWORD or first.name not in names):
+        return False
+    unknown = sorted(names - {p.name for p in parameters})
+    if unknown and not takes_any:
+        has = ", ".join(p.name for p in parameters)
+        raise OptionError(f"Space: fun takes parameters by name, but not {unknown[0]!r}; it has {has}.")
+    return True
 
 
 def _number(kind: str, name: str, value: Any) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,13 +11,13 @@ import numpy as np
 from vamo_bbo._errors import CapabilityError, OptionError
 from vamo_bbo.minimize import Call, is_scipys, run_call
 from vamo_bbo.problem import FiniteSum
-from vamo_bbo.run.failures import FailurePolicy
+from vamo_bbo.run.failures import FailurePolicy, FailureRecord
 from vamo_bbo.space import Space, SpaceObjective
 
 __all__ = ["minimize_space"]
 
 
-def _with_params(callback: Callable[..., Any] | None, space: Space) -> Callable[..., Any] | None:
+def _callback(callback: Callable[..., Any] | None, space: Space) -> Callable[..., Any] | None:
     """Return ``callback`` whose ``intermediate_result`` has ``params``."""
     from vamo_bbo.scipy_layer.wrappers import wants_result
 
@@ -30,15 +31,32 @@ def _with_params(callback: Callable[..., Any] | None, space: Space) -> Callable[
     return named
 
 
+def _named(record: FailureRecord, space: Space) -> FailureRecord:
+    """Return the record of a failure with its parameters."""
+    return record if record.x is None else replace(record, params=space.from_unit(record.x))
+
+
+class _OnError:
+    """A user's ``on_error`` that is given named parameters; described in a journal by the user's own function."""
+
+    def __init__(self, user: Callable[[FailureRecord], float | None], space: Space) -> None:
+        self.user, self.space = user, space
+        self.__qualname__ = getattr(user, "__qualname__", type(user).__qualname__)
+        self.__module__ = getattr(user, "__module__", type(user).__module__)
+
+    def __call__(self, record: FailureRecord) -> float | None:
+        return self.user(_named(record, self.space))
+
+
 def minimize_space(arguments: dict[str, Any]) -> Any:
-    """Search a :class:`~vamo_bbo.space.Space`: the unit box, and the objective gets a dict."""
+    """Search a :class:`~vamo_bbo.space.Space`: the unit box, and the objective gets names and values."""
     space, fun = arguments["x0"], arguments["fun"]
     for name in ("jac", "hess", "hessp", "bounds", "x_scale"):
         if arguments[name] is not None:
             raise OptionError(f"{name} cannot be used with a Space: the solver sees the unit box, not the parameters.")
     if isinstance(fun, FiniteSum) or arguments["vectorized"] or np.size(arguments["constraints"] or ()):
         raise OptionError("a Space needs a plain objective fun(params), not vectorized and without constraints.")
-    levels = space.levels
+    levels, on_error = space.levels, arguments["on_error"]
     limits = {n: arguments[n] for n in ("maxfev", "maxjev", "max_time", "f_target", "max_failures")}
     call = Call(
         SpaceObjective(fun, space),
@@ -50,12 +68,12 @@ def minimize_space(arguments: dict[str, Any]) -> Any:
         [(0.0, 1.0)] * space.size,
         (),
         arguments["tol"],
-        _with_params(arguments["callback"], space),
+        _callback(arguments["callback"], space),
         arguments["options"],
         arguments["rng"],
         arguments["workers"],
         limits=limits,
-        policy=FailurePolicy(arguments["on_error"], arguments["retries"]),
+        policy=FailurePolicy(_OnError(on_error, space) if callable(on_error) else on_error, arguments["retries"]),
         levels=levels if levels.any() else None,
         identity={"space": space._items},
     )
@@ -65,4 +83,5 @@ def minimize_space(arguments: dict[str, Any]) -> Any:
         raise CapabilityError("scipy's methods cannot search Integer or Choice parameters; use method='cma'.")
     result: Any = run_call(call, arguments["method"])
     result.params = space.from_unit(result.x)
+    result.failures = [_named(record, space) for record in result.failures]
     return result

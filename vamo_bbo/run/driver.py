@@ -177,6 +177,7 @@ class _Loop:
         self.on_step, self.known = on_step, known
         self.in_flight: dict[ProbeId, Probe] = {}
         self.tries: dict[ProbeId, int] = {}
+        self.named = getattr(run.objective.fun, "params", None)  # of a Space
         self.plateau = None if budget.tol is None else Plateau(budget.tol)
         self.target = -math.inf if budget.f_target is None else budget.f_target
         self.deadline = math.inf if budget.max_time is None else run.began + budget.max_time
@@ -372,6 +373,7 @@ class _Loop:
             run.state.scalars.get("step_size", math.nan),
             perf_counter() - run.began,
             run.failures.count,
+            None if self.named is None else self.named(run.point()),
         )
         self.base = self.total = 0.0
         self.base_weight = self.total_weight = 0

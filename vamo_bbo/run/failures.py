@@ -41,6 +41,8 @@ class FailureRecord:
         Seconds the evaluation took.
     worker : str
         Who evaluated.
+    params : dict or None
+        The parameters at ``x``, where a :class:`~vamo_bbo.space.Space` is searched.
     """
 
     id: tuple[int, int, int, int]
@@ -50,6 +52,7 @@ class FailureRecord:
     want: str = "value"
     elapsed: float = 0.0
     worker: str = ""
+    params: dict[str, Any] | None = None
 
 
 OnError: TypeAlias = Literal["raise", "skip", "penalty"] | Callable[[FailureRecord], float | None]

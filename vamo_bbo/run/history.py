@@ -31,6 +31,8 @@ class StepRecord:
         Seconds since the run began.
     n_failed : int
         Failed evaluations so far.
+    params : dict or None
+        The parameters of the point after this step, where a :class:`~vamo_bbo.space.Space` is searched.
     """
 
     nit: int
@@ -43,6 +45,7 @@ class StepRecord:
     learning_rate: float = math.nan
     elapsed: float = 0.0
     n_failed: int = 0
+    params: dict[str, Any] | None = None
 
 
 class History(Sequence[StepRecord]):

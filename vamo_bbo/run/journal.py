@@ -13,6 +13,7 @@ import os
 import sqlite3
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from time import time
 from typing import Any, NamedTuple
@@ -45,6 +46,7 @@ CREATE TABLE step (
     nit INTEGER PRIMARY KEY, fun REAL, value REAL, nfev INTEGER, njev INTEGER, nfev_samples INTEGER,
     njev_samples INTEGER, learning_rate REAL, elapsed REAL, n_failed INTEGER);
 """
+_STEP = tuple(f.name for f in fields(StepRecord) if f.name != "params")
 _INSERT = f"INSERT INTO evaluation VALUES ({', '.join('?' * 18)})"
 
 
@@ -261,7 +263,7 @@ class Journal:
 
     def step(self, record: StepRecord) -> None:
         """Store the record of a completed step."""
-        values = [getattr(record, name) for name in StepRecord.__slots__]
+        values = [getattr(record, name) for name in _STEP]
         with self._writing():
             self.db.execute(f"INSERT OR REPLACE INTO step VALUES ({', '.join('?' * len(values))})", values)
 

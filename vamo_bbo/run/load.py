@@ -66,6 +66,7 @@ class JournalData:
         self.evaluations = {name: _column(name, [row[i] for row in rows]) for i, name in enumerate(_COLUMNS)}
         self.points = _points([row[-2] for row in rows])
         self.history = [_record(row) for row in steps]
+        space = self.space
         self.failures = [
             FailureRecord(
                 (row[0], row[1], row[2], row[3]),
@@ -75,6 +76,7 @@ class JournalData:
                 row[4],
                 row[8],
                 row[9],
+                None if space is None or row[-2] is None else space.from_unit(np.frombuffer(row[-2])),
             )
             for row in rows
             if row[7] is not None and row[7] != LATE

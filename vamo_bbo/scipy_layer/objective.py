@@ -87,6 +87,7 @@ class Watched:
         self.fun, self.budget, self.policy, self.violation = fun, budget, policy, violation
         self.mapper, self.vectorized, self.paired, self.cost = mapper, vectorized, paired, cost
         self.lower, self.upper = lower, upper
+        self.named = getattr(fun, "params", None)  # of a Space
         self.nfev = self.njev = self.nit = 0
         self.best_x: Array | None = None
         self.best_f, self.best_violation = math.inf, math.inf
@@ -327,6 +328,8 @@ class Watched:
         elapsed = time.perf_counter() - self.began
         samples = self.nfev * self.cost, self.njev * self.cost
         record = StepRecord(self.nit, value, value, self.nfev, self.njev, *samples, math.nan, elapsed)
+        if self.named is not None:
+            record = replace(record, params=self.named(x))
         self.history.append(record)
         target = self.budget.f_target
         if target is not None and violation <= 0.0 and value <= target:
