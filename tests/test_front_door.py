@@ -444,3 +444,33 @@ def test_maxfev_in_options_as_in_scipy():
 def test_errors_name_the_argument(kwargs, message):
     with pytest.raises(OptionError, match=message):
         vb.minimize(Recorder(), X0, **kwargs)
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_callback_sees_step_size_noise_and_counts(method):
+    shown = []
+    run(method, Recorder(), callback=lambda intermediate_result: shown.append(intermediate_result))
+    names = ["nit", "nfev", "njev", "nfev_samples", "njev_samples", "n_failed", "elapsed", "step_size", "noise"]
+    assert shown
+    for name in names:
+        assert all(isinstance(float(result[name]), float) for result in shown)
+    assert [r.nit for r in shown] == sorted(r.nit for r in shown)
+    assert [r.nfev for r in shown] == sorted(r.nfev for r in shown)
+    if method in OURS:
+        assert shown[-1].step_size > 0
+
+
+@pytest.mark.parametrize("method", ["spsa", "zo-sgd", "zo-adamm"])
+def test_callback_sees_the_noise(method):
+    rng = np.random.default_rng(3)
+    shown = []
+    vb.minimize(
+        lambda x: float(((x - 1) ** 2).sum() + 0.1 * rng.standard_normal()),
+        np.zeros(4),
+        method=method,
+        noisy=True,
+        rng=1,
+        maxfev=400,
+        callback=lambda intermediate_result: shown.append(intermediate_result.noise),
+    )
+    assert 0.02 < np.median(shown) < 0.5

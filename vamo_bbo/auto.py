@@ -138,6 +138,8 @@ def _watch(call: Call) -> tuple[Watched, tuple[Any, ...], Array]:
         lower=lower,
         upper=upper,
     )
+    if call.known is not None:
+        watched.offer_known(call.known.points, call.known.values)
     args = call.args if isinstance(call.args, tuple) else (call.args,)
     return watched, args, x0
 

@@ -86,7 +86,7 @@ class Lagrangian:
             self.multipliers = np.zeros(g.size)
         # an equality is an inequality from both sides; only one of them is active
         shifted = np.maximum(0.0, g + self.multipliers / self.penalty)
-        self._keep(x, value, float(np.max(g, initial=0.0)))
+        self.keep(x, value, float(np.max(g, initial=0.0)))
         return value + 0.5 * self.penalty * float((shifted**2).sum())
 
     def update(self, x: Array) -> float:
@@ -96,7 +96,8 @@ class Lagrangian:
         self.multipliers = np.clip(old + self.penalty * g, 0.0, LARGEST)
         return float(np.max(g, initial=0.0))
 
-    def _keep(self, x: Array, value: float, violation: float) -> None:
+    def keep(self, x: Array, value: float, violation: float) -> None:
+        """Remember a point if it is the best so far."""
         key = (max(violation, FEASIBLE), value) if math.isfinite(value) else (math.inf, math.inf)
         if self.best is None or key < (max(self.best[0], FEASIBLE), self.best[1]):
             self.best = (violation, value, np.array(x))
@@ -128,6 +129,9 @@ def minimize_lagrangian(call: Call, method: Any) -> Any:
     rows = rows_of(call.constraints)
     args = call.args if isinstance(call.args, tuple) else (call.args,)
     lagrangian = Lagrangian(call.fun, args, rows)
+    if call.known is not None:
+        for x, value in zip(call.known.points, call.known.values.tolist(), strict=True):
+            lagrangian.keep(x, value, rows.violation(x))
     outer = _Outer(call, method, lagrangian)
     for step in range(STEPS):
         if not outer.step(step):
@@ -179,6 +183,7 @@ class _Outer:
             rng=self.seed + k,
             x_scale=self._scale(scale, k),
             options={**self.call.options, "disp": False},
+            known=None,
         )
         self._run(inner)
         again = self.inner.status not in (int(Code.INTERRUPTED), int(Code.CALLBACK), int(Code.SOLVER))

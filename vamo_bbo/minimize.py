@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +16,9 @@ from vamo_bbo._typing import Array
 from vamo_bbo.core.solver import Solver
 from vamo_bbo.problem import FiniteSum
 from vamo_bbo.run.failures import FailurePolicy, OnError
+from vamo_bbo.run.known import KnownPoints, parse_known
 from vamo_bbo.run.session import run_solver
-from vamo_bbo.run.setup import seed_of, setup
+from vamo_bbo.run.setup import parse_bounds, parse_x0, seed_of, setup
 from vamo_bbo.run.stop import Budget
 from vamo_bbo.space import Space
 
@@ -50,6 +51,7 @@ def minimize(
     backend: str = "auto",
     noisy: bool | str | None = None,
     x_scale: Any = None,
+    known_points: Iterable[tuple[Any, float]] | None = None,
     maxfev: float | None = None,
     maxjev: float | None = None,
     max_time: float | None = None,
@@ -112,6 +114,11 @@ def minimize(
         random numbers: all evaluations of a round get the same, so that their noise cancels in differences.
     x_scale : float or (d,) array, optional
         Scale of steps and perturbations; for our solvers the width of finite bounds by default.
+    known_points : iterable of (x, f), optional
+        Warm start: points whose values are known. The run starts at the best of them instead of x0, they can be the
+        answer, ``history`` begins with them, and they are not counted in ``nfev``. "cma" also takes its first
+        distribution from the best tenth of 10 or more. Pairs with NaN or inf, or outside the bounds, are left out. With
+        a ``Space``, x is a dict.
     maxfev, maxjev : float, optional
         Most function values and gradients (sample values and sample gradients of a finite sum); exact.
     max_time : float, optional
@@ -177,7 +184,7 @@ def minimize(
         "max_failures": max_failures,
     }
     call.policy = FailurePolicy(on_error, retries)
-    call.asynchronous, call.journal = asynchronous, journal
+    call.asynchronous, call.journal, call.known_points = asynchronous, journal, known_points
     return _as_result(run_call(call, method))
 
 
@@ -215,6 +222,8 @@ class Call:
     limits: dict[str, Any] = field(default_factory=dict)
     policy: FailurePolicy = field(default_factory=FailurePolicy)
     levels: Array | None = None
+    known_points: Iterable[tuple[Any, Any]] | None = None
+    known: KnownPoints | None = None
     identity: dict[str, Any] | None = None
 
     @property
@@ -243,6 +252,8 @@ class Call:
 
 def run_call(call: Call, method: Any) -> OptimizeResult:
     """Run ``method`` on the arguments of ``call``."""
+    if call.known_points is not None:
+        _warm(call)
     if isinstance(method, str) and method.lower() == "auto":
         from vamo_bbo.auto import run_auto
 
@@ -252,6 +263,19 @@ def run_call(call: Call, method: Any) -> OptimizeResult:
 
         return run_scipy(call, method)  # type: ignore[no-any-return]
     return run_ours(call, method)
+
+
+def _warm(call: Call) -> None:
+    """Start at the best of the points that are known."""
+    from vamo_bbo.scipy_layer.wrappers import violation_of
+
+    assert call.known_points is not None
+    x0 = parse_x0(call.x0)
+    violation = violation_of(call.constraints, None, None)
+    call.known = parse_known(call.known_points, x0.size, parse_bounds(call.bounds, x0.size), violation)
+    call.known_points = None
+    if call.known is not None:
+        call.x0 = call.known.points[call.known.best].astype(x0.dtype)
 
 
 def is_scipys(method: Any) -> bool:
@@ -298,6 +322,8 @@ def run_ours(call: Call, method: Any) -> OptimizeResult:
     )
     if call.levels is not None:
         problem.objective.declare(levels=call.levels)
+    if call.known is not None:
+        problem.declare_known(call.known.points, call.known.values)
     from vamo_bbo.run.progress import following
 
     with following(call.progress, limits) as follow:

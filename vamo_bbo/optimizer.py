@@ -12,6 +12,7 @@ import numpy as np
 from vamo_bbo._errors import CapabilityError, OptionError, StateError
 from vamo_bbo._typing import Array
 from vamo_bbo.core import sampling
+from vamo_bbo.core.calibration import noise_level
 from vamo_bbo.core.points import materialize
 from vamo_bbo.core.solver import State
 from vamo_bbo.core.types import Answer, Probe, ProbeId
@@ -21,6 +22,7 @@ from vamo_bbo.run import outputs
 from vamo_bbo.run.best import Best
 from vamo_bbo.run.failures import FailureLog, FailureRecord
 from vamo_bbo.run.history import History, StepRecord
+from vamo_bbo.run.known import parse_known
 from vamo_bbo.run.ledger import Ledger
 from vamo_bbo.run.session import new_result
 from vamo_bbo.run.setup import seed_of, setup
@@ -115,13 +117,16 @@ class Optimizer:
                 raise CapabilityError("Integer and Choice parameters need method='cma'.")
             self.objective.declare(levels=self.space.levels)
         self.seed, self.backend = seed_of(rng), backend
-        self._z0 = problem.z0.copy()
-        self._lower, self._upper = problem.lower, problem.upper
+        self._problem = problem
+        self._bounds: tuple[Array, Array] | None = None
+        if problem.lower is not None and problem.upper is not None:
+            self._bounds = problem.lower, problem.upper
         inf = math.inf
         self.ledger = Ledger(self.objective.info, inf if maxfev is None else maxfev, inf if maxjev is None else maxjev)
         self.best = Best(n_samples)
         self.failures, self.history = FailureLog(), History()
         self.nit = self.ignored = 0
+        self._known: list[tuple[Array, float]] = []
         self._foreign: tuple[float, Array] | None = None
         self._plateau = None if tol is None else Plateau(tol)
         self._reasons: dict[str, Any] = {}
@@ -129,14 +134,21 @@ class Optimizer:
         self._afforded: set[ProbeId] = set()
         self._out: dict[ProbeId, Probe] = {}
         # checks now, not at the first ask, what the method needs
-        self.solver.init(self._z0, seed=self.seed, backend=backend, info=self.objective.info)
+        self.solver.init(problem.z0, seed=self.seed, backend=backend, info=self.objective.info)
 
     @property
     def state(self) -> State:
         """The solver's state; it is made at the first use, at the best point told before."""
         if self._state is None:
+            z0 = self._problem.z0
+            if self._known:
+                points, values = (np.array(column) for column in zip(*self._known, strict=True))
+                self._problem.declare_known(points, values)
+                known = self.objective.info.known_points
+                assert known is not None
+                z0 = known[int(np.argmin(values))]
             self._state = self.solver.init(
-                self._z0,
+                z0,
                 seed=self.seed,
                 backend=self.backend,
                 info=self.objective.info,
@@ -226,25 +238,29 @@ class Optimizer:
             self._take(trial, answer)
 
     def tell_point(self, x: Any, value: float) -> None:
-        """Take the value of a point that was not asked for.
+        """Take the value of a point that was not asked for: ``known_points`` of :func:`vamo_bbo.minimize`.
 
-        It can be the best point. Told before the first ``ask``, the best of such points is where the solver starts.
+        It can be the best point, begins or continues ``history``, and is not counted. Told before the first ``ask``,
+        the best of such points is where the solver starts, and "cma" also takes its first distribution from the best
+        tenth of 10 or more. A value that is NaN or inf, or a point outside the bounds, is left out.
+
+        Parameters
+        ----------
+        x : (D,) array, or dict of a Space
+            The point.
+        value : float
+            Its value; of a finite sum, on all samples.
         """
-        point = np.array(x, dtype=np.float64)
-        free = self.objective.scaling.free
-        if point.shape != (self.objective.user_size,) or not np.isfinite(point).all():
-            raise OptionError(f"tell_point: x must be {self.objective.user_size} finite numbers, got {x!r}.")
-        number = outputs.scalar(value)
-        if not math.isfinite(number) or (self._foreign is not None and number >= self._foreign[0]):
+        point = self.space.to_unit(x) if self.space is not None and isinstance(x, Mapping) else x
+        known = parse_known([(point, outputs.scalar(value))], self.objective.user_size, self._bounds)
+        if known is None:
             return
-        self._foreign = (number, point)
-        if self._state is None and number < self.best.value:
-            z = point if free is None else point[free]
-            z = z if self.objective.scaling.scale is None else z / self.objective.scaling.scale
-            info = self.objective.info
-            if info.lower is not None and info.upper is not None:
-                z = z.clip(info.lower, info.upper)
-            self._z0 = z.astype(self._z0.dtype)
+        number = float(known.values[0])
+        if self._foreign is None or number < self._foreign[0]:
+            self._foreign = (number, known.points[0])
+        self.history.append(StepRecord(self.nit, self.best_value, number))
+        if self._state is None:
+            self._known.append((known.points[0], number))
 
     def stop(self) -> dict[str, Any]:
         """Return the reasons to stop, empty (false) while the run goes on."""
@@ -343,8 +359,9 @@ class Optimizer:
             ledger.njev,
             ledger.nfev_samples,
             ledger.njev_samples,
-            scalars.get("learning_rate", math.nan),
+            scalars.get("step_size", math.nan),
             n_failed=self.failures.count,
+            noise=noise_level(scalars),
             params=None if self.space is None else self.space.from_unit(self.solver.recommend(self.state)),
         )
         self.history.append(record)

@@ -53,7 +53,7 @@ def plot(result: Any, axes: Any = None) -> Figure:
     except ImportError as error:
         raise CapabilityError("plot needs matplotlib: pip install 'vamo_bbo[report]'.") from error
     panels = [_objective]
-    if any(math.isfinite(r.learning_rate) for r in records):
+    if any(math.isfinite(r.step_size) for r in records):
         panels.append(_step_size)
     if result.get("n_failed", 0):
         panels.append(_failures)
@@ -84,7 +84,7 @@ def _objective(axis: Any, nfev: list[int], records: list[Any]) -> None:
 
 
 def _step_size(axis: Any, nfev: list[int], records: list[Any]) -> None:
-    axis.semilogy(nfev, [r.learning_rate for r in records])
+    axis.semilogy(nfev, [r.step_size for r in records])
     axis.set_ylabel("step size")
 
 

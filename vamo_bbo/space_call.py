@@ -79,6 +79,8 @@ def minimize_space(arguments: dict[str, Any]) -> Any:
     )
     for name in ("backend", "noisy", "progress", "eval_timeout", "asynchronous", "journal"):
         setattr(call, name, arguments[name])
+    if arguments["known_points"] is not None:
+        call.known_points = [(space.to_unit(params), value) for params, value in arguments["known_points"]]
     if call.levels is not None and is_scipys(arguments["method"]):
         raise CapabilityError("scipy's methods cannot search Integer or Choice parameters; use method='cma'.")
     result: Any = run_call(call, arguments["method"])

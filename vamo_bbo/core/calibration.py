@@ -18,7 +18,7 @@ from vamo_bbo.core.estimate import Measured
 from vamo_bbo.core.solver import Context, Estimator, Request, State
 from vamo_bbo.core.types import ProblemInfo
 
-__all__ = ["FIRST_STEP", "Calibration", "judge", "set_learning_rate"]
+__all__ = ["FIRST_STEP", "Calibration", "judge", "noise_level", "set_learning_rate"]
 
 FIRST_STEP = 0.01
 """Root mean square of the first automatic step, in units of ``x_scale``."""
@@ -135,6 +135,17 @@ def set_learning_rate(state: State, rms: float) -> None:
     """Choose the step size whose first step has rms FIRST_STEP for an estimate of size ``rms``."""
     # A flat start gives no scale: a unit step size then waits for the first slope.
     state.scalars["learning_rate"] = FIRST_STEP / rms if rms > 0 else 1.0
+
+
+def noise_level(scalars: Mapping[str, float]) -> float:
+    """Return the standard deviation of one value, from a state's scalars; NaN before any value was repeated.
+
+    Examples
+    --------
+    >>> noise_level({"noise_variance": 4.0}), noise_level({})
+    (2.0, nan)
+    """
+    return math.sqrt(scalars.get("noise_variance", math.nan))
 
 
 def _noise(scalars: Mapping[str, float]) -> float:

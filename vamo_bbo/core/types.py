@@ -163,6 +163,10 @@ class ProblemInfo:
         Coordinates of a :class:`~vamo_bbo.space.Space` that are not real, in the unit box: n > 0 for n
         ordered levels at (k + 1/2) / n, -n for n unordered options, 0 for a real coordinate. None if all are
         real.
+    known_points : (k, d) array or None
+        Points whose values were known before the run, in the solver's coordinates; the start is the best of them.
+    known_values : (k,) array or None
+        Their values.
     """
 
     n_samples: int | None = None
@@ -175,3 +179,5 @@ class ProblemInfo:
     chunk_size: int = 65536
     unknown: Array | None = None
     levels: Array | None = None
+    known_points: Array | None = None
+    known_values: Array | None = None

@@ -47,6 +47,12 @@ class Best:
         self.value = value
         self.z = z.copy() if z.size < LARGE else None
 
+    def offer_known(self, points: Array, values: Array) -> None:
+        """Take the best of points (k, d) whose values (k,) were known before the run."""
+        k = int(np.argmin(values))
+        if values[k] < self.value:
+            self.start(float(values[k]), points[k])
+
     def offer(self, state: State, pairs: Sequence[tuple[Probe, Answer]]) -> None:
         """Look at successful answers; the lowest new value's point is materialized, so call it before ``tell``."""
         found: Probe | None = None

@@ -12,6 +12,7 @@ import numpy as np
 
 from vamo_bbo._errors import EvaluationError
 from vamo_bbo._typing import Array
+from vamo_bbo.core.calibration import noise_level
 from vamo_bbo.core.points import materialize
 from vamo_bbo.core.solver import Solver, State
 from vamo_bbo.core.types import Answer, Batch, Probe, ProbeId
@@ -373,6 +374,7 @@ class _Loop:
             run.state.scalars.get("step_size", math.nan),
             perf_counter() - run.began,
             run.failures.count,
+            noise_level(run.state.scalars),
             None if self.named is None else self.named(run.point()),
         )
         self.base = self.total = 0.0

@@ -66,6 +66,7 @@ def fingerprint(
         "x_scale": describe(objective.scaling.scale),
         "n_samples": objective.info.n_samples,
         "gradient": objective.info.gradient,
+        "known": None if objective.info.known_values is None else _array(objective.info.known_values),
         "noisy": objective.noise or objective.info.noisy,
         "rng": seed,
         "on_error": describe(policy.on_error),

@@ -17,7 +17,7 @@ class StepRecord:
     Attributes
     ----------
     nit : int
-        Steps completed.
+        Steps completed; 0 for a value that was known before the run.
     fun : float
         Best value known: the lowest evaluated one, or for a finite sum the value of this step where no full pass
         gave one.
@@ -25,12 +25,14 @@ class StepRecord:
         Value measured at the step's base point (a mini-batch mean, where batches are used); NaN where none was.
     nfev, njev, nfev_samples, njev_samples : int
         Counts so far.
-    learning_rate : float
-        Step size of the step, NaN where the solver names none.
+    step_size : float
+        Learning rate of the step, or the standard deviation of a search distribution; NaN where the solver names none.
     elapsed : float
         Seconds since the run began.
     n_failed : int
         Failed evaluations so far.
+    noise : float
+        Standard deviation of one value as far as repeated values have shown it; NaN where none were.
     params : dict or None
         The parameters of the point after this step, where a :class:`~vamo_bbo.space.Space` is searched.
     """
@@ -42,9 +44,10 @@ class StepRecord:
     njev: int = 0
     nfev_samples: int = 0
     njev_samples: int = 0
-    learning_rate: float = math.nan
+    step_size: float = math.nan
     elapsed: float = 0.0
     n_failed: int = 0
+    noise: float = math.nan
     params: dict[str, Any] | None = None
 
 
@@ -81,6 +84,13 @@ class History(Sequence[StepRecord]):
                 self.stride *= 2
         self._last = record
         self._count += 1
+
+    def start_with(self, values: Sequence[float]) -> None:
+        """Add one record of step 0 for each value that was known before the run; they cost nothing."""
+        best = math.inf
+        for value in values:
+            best = min(best, value)
+            self.append(StepRecord(0, best, value))
 
     def _all(self) -> list[StepRecord]:
         if self._last is None or (self._records and self._records[-1] is self._last):

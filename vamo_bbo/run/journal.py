@@ -30,7 +30,7 @@ __all__ = ["Journal", "Row", "open_readonly"]
 
 APPLICATION_ID = 0x76616D6F
 """SQLite's application id of a journal: "vamo"."""
-FORMAT = 1
+FORMAT = 2
 LARGEST_ARRAY = 2**20
 """Bytes up to which a gradient or per-sample values are stored; larger ones are evaluated again on resume."""
 LARGEST_POINT = 2**13
@@ -44,7 +44,7 @@ CREATE TABLE evaluation (
 CREATE INDEX evaluation_round ON evaluation (step, phase, attempt);
 CREATE TABLE step (
     nit INTEGER PRIMARY KEY, fun REAL, value REAL, nfev INTEGER, njev INTEGER, nfev_samples INTEGER,
-    njev_samples INTEGER, learning_rate REAL, elapsed REAL, n_failed INTEGER);
+    njev_samples INTEGER, step_size REAL, elapsed REAL, n_failed INTEGER, noise REAL);
 """
 _STEP = tuple(f.name for f in fields(StepRecord) if f.name != "params")
 _INSERT = f"INSERT INTO evaluation VALUES ({', '.join('?' * 18)})"

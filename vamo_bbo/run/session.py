@@ -19,7 +19,7 @@ from vamo_bbo.run.executors import Executor, resolve
 from vamo_bbo.run.executors.quorum import QuorumExecutor
 from vamo_bbo.run.failures import FailurePolicy, JournalWriteError
 from vamo_bbo.run.fingerprint import fingerprint
-from vamo_bbo.run.history import StepRecord
+from vamo_bbo.run.history import History, StepRecord
 from vamo_bbo.run.ledger import Ledger
 from vamo_bbo.run.objective import LARGE
 from vamo_bbo.run.settle import Settled, reserve, settle
@@ -134,6 +134,9 @@ def _begin(
         # A schedule that reads the horizon must go on as it began, also with another budget.
         horizon = store.meta().get("horizon", horizon)
         store.set_meta(horizon=horizon)
+    history = History()
+    if objective.info.known_values is not None:
+        history.start_with(objective.info.known_values.tolist())
     state = solver.init(problem.z0, seed=seed, backend=backend, info=objective.info, horizon=horizon)
     best = Best(objective.info.n_samples)
     known: list[Answer] = []
@@ -141,7 +144,10 @@ def _begin(
         best.start(first.value, problem.z0)
         if not objective.info.noisy:
             known.append(first)
-    return Run(objective, solver, state, ledger, best, value=first.value), kept, known
+    info = objective.info
+    if info.known_points is not None and info.known_values is not None:
+        best.offer_known(info.known_points, info.known_values)
+    return Run(objective, solver, state, ledger, best, history=history, value=first.value), kept, known
 
 
 def _hook(callback: Callable[..., Any] | None, store: Journal | None) -> OnStep | None:
@@ -213,7 +219,8 @@ def callback_step(callback: Callable[..., Any] | None) -> OnStep | None:
                 njev=record.njev,
                 nfev_samples=record.nfev_samples,
                 njev_samples=record.njev_samples,
-                learning_rate=record.learning_rate,
+                step_size=record.step_size,
+                noise=record.noise,
                 elapsed=record.elapsed,
                 n_failed=record.n_failed,
             )

@@ -40,6 +40,16 @@ class Setup:
     lower: Array | None
     upper: Array | None
 
+    def declare_known(self, points: Array, values: Array) -> None:
+        """Tell the objective's solver about points (k, D) whose values (k,) were known before the run."""
+        scaling = self.objective.scaling
+        z = points if scaling.free is None else points[:, scaling.free]
+        z = (z if scaling.scale is None else z / scaling.scale).astype(self.objective.dtype)
+        info = self.objective.info
+        if info.lower is not None and info.upper is not None:
+            z = z.clip(info.lower, info.upper)  # a quotient may round to just outside
+        self.objective.declare(known_points=z, known_values=values)
+
 
 def parse_x0(x0: Any) -> Array:
     """Return ``x0`` as a new one-dimensional float array; float32 stays float32, as in scipy.

@@ -62,8 +62,10 @@ def run_scipy(
         "callback": call.callback,
         "options": call.options if options is None else options,
     }
+    known = None if call.known is None else (call.known.points, call.known.values)
     if scale is not None:
         arguments.update(_scaled(call, scale))
+        known = None if known is None else (known[0] / scale, known[1])
     with mapper_of(call.workers) as mapper, following(call.progress, call.limits) as follow:
         result = minimize_scipy(
             **arguments,
@@ -72,6 +74,7 @@ def run_scipy(
             mapper=mapper,
             vectorized=call.vectorized,
             watched=watched,
+            known=known,
             on_iteration=follow.watch if call.progress else None,
         )
     if scale is not None:

@@ -11,6 +11,7 @@ import scipy.optimize
 from scipy.optimize import OptimizeResult
 
 from vamo_bbo._errors import EvaluationError, close_matches
+from vamo_bbo._typing import Array
 from vamo_bbo.problem import FiniteSum
 from vamo_bbo.run.failures import FailurePolicy
 from vamo_bbo.run.stop import Budget, Code, is_success, message
@@ -75,6 +76,7 @@ def minimize_scipy(
     mapper: Mapper | None = None,
     vectorized: bool = False,
     watched: Watched | None = None,
+    known: tuple[Array, Array] | None = None,
     on_iteration: Callable[[Watched], None] | None = None,
 ) -> Any:
     """Run a method of scipy; its loop, its warnings and its errors are scipy's own.
@@ -96,6 +98,8 @@ def minimize_scipy(
     watched : Watched, optional
         Counts, budget and best point of an earlier stage, to go on with; ``budget`` and ``policy`` are then
         its.
+    known : (points, values), optional
+        Points (k, d) whose values (k,) were known before the run; not with ``watched``, which has them.
     on_iteration : callable, optional
         Called after every iteration.
 
@@ -123,6 +127,8 @@ def minimize_scipy(
     if watched is not None:
         watched.mapper = mapper or watched.mapper
         run.watched = watched
+    elif known is not None:
+        run.watched.offer_known(*known)
     run.watched.on_iteration = on_iteration
     arguments = run.arguments(hess, hessp, bounds, constraints, tol, callback, options)
     try:
@@ -230,7 +236,7 @@ class _Run:
             result.njev = watched.njev
         value = float(np.real(result.fun)) if np.size(result.fun) == 1 else np.nan
         # a clean run ends where scipy says, whatever lower values its line searches and differences have passed
-        doubtful = watched.failures.count > 0 or not np.isfinite(value)
+        doubtful = watched.failures.count > 0 or not np.isfinite(value) or watched.known_best is not None
         if doubtful and watched.best_x is not None and watched.best_violation <= 0.0:
             feasible = watched.violation is None or watched.violation(result.x) <= 0.0
             if not (feasible and value <= watched.best_f):

@@ -63,7 +63,7 @@ class Watched:
     best_x, best_f, best_violation
         The best point, its value and its violation; ``best_x`` is None before the first success.
     noise : float
-        Standard deviation of the values, from the latest two at one point.
+        Standard deviation of the values, from two at one point; NaN where none were compared.
     failures : FailureLog
         What failed.
     history : History
@@ -96,7 +96,8 @@ class Watched:
         self.began = time.perf_counter()
         self.on_iteration: Callable[[Watched], None] | None = None
         self._latest: deque[tuple[Array, float]] = deque(maxlen=64)
-        self.noise = 0.0
+        self.noise = math.nan
+        self.known_best: Array | None = None
         self._reserved = 0  # legs of the present finite difference that are not counted yet
         self._known: tuple[Array, Any] | None = None
         self._base_x: Array | None = None
@@ -116,12 +117,21 @@ class Watched:
             return known[1]
         return self._evaluate(x, args)
 
+    def offer_known(self, points: Array, values: Array) -> None:
+        """Take the best of points (k, d) whose values (k,) were known before the run; history begins with them."""
+        self.history.start_with(values.tolist())
+        for x, value in zip(points, values.tolist(), strict=True):
+            violation = 0.0 if self.violation is None else self.violation(x)
+            if self.best_x is None or (violation, value) < (self.best_violation, self.best_f):
+                self.best_x, self.best_f, self.best_violation = x, value, violation
+        self.known_best = self.best_x
+
     def differs_at(self, x: Array, args: tuple[Any, ...]) -> bool:
         """Evaluate twice at ``x`` and return whether the values differ; the first serves the next request for it."""
         first = self._evaluate(x, args)
         second = self._evaluate(x, args)
         noisy = bool(np.asarray(first != second).any())
-        if noisy and np.size(first) == 1:
+        if np.size(first) == 1:
             self.noise = float(np.abs(np.asarray(first - second)).max()) / _MEAN_DIFFERENCE
         self._known = None if noisy else (np.array(x), first)
         return noisy
@@ -238,7 +248,7 @@ class Watched:
 
     def _evaluate(self, x: Array, args: tuple[Any, ...]) -> Any:
         """Return one evaluation, after retries; the first has three tries and then raises."""
-        first = self.best_x is None and self.failures.count == 0
+        first = self.best_x is self.known_best and self.failures.count == 0 and self._base_x is None
         tries = max(_TRIES_AT_START if first else 1, 1 + self.policy.retries)
         point = np.array(x)  # the user's function may write to x, as it may in scipy
         for attempt in range(tries):
@@ -343,6 +353,20 @@ class Watched:
             line = f"{type(exception).__name__}: {exception}".partition("\n")[0]
             log = "".join(traceback.format_exception(exception))
         self._failed(np.array(x), line, log, exception)
+
+    def numbers(self) -> dict[str, float]:
+        """Return the counts and measurements that a callback is shown."""
+        return {
+            "nit": self.nit,
+            "nfev": self.nfev,
+            "njev": self.njev,
+            "nfev_samples": self.nfev * self.cost,
+            "njev_samples": self.njev * self.cost,
+            "n_failed": self.failures.count,
+            "elapsed": time.perf_counter() - self.began,
+            "step_size": math.nan,
+            "noise": self.noise,
+        }
 
     def value_at(self, x: Array) -> float:
         """Return the value at one of the latest points, the best value where it is no longer known."""

@@ -85,8 +85,8 @@ def counting(
 
     def named(intermediate_result: OptimizeResult) -> Any:
         watched.iterated()
-        intermediate_result.setdefault("nfev", watched.nfev)
-        intermediate_result.setdefault("nit", watched.nit)
+        for name, number in watched.numbers().items():
+            intermediate_result.setdefault(name, number)
         return callback(intermediate_result=intermediate_result)
 
     if not rebuild:

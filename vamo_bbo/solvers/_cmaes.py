@@ -11,6 +11,7 @@ import numpy as np
 from vamo_bbo._errors import CapabilityError
 from vamo_bbo._typing import Array, FloatArray
 from vamo_bbo.core.solver import State
+from vamo_bbo.core.types import ProblemInfo
 
 __all__ = [
     "Plan",
@@ -24,6 +25,7 @@ __all__ = [
     "package",
     "plan_of",
     "save",
+    "start_from_known",
     "tell",
     "to_x",
 ]
@@ -31,6 +33,10 @@ __all__ = [
 _PREFIX = "cma."
 _NOT_STATE = ("_rng", "_B", "_D")
 """Attributes of the package's objects that are rebuilt: the generator from seed and step, B and D from C."""
+FEW_KNOWN = 10
+"""Known points from which a distribution is taken: its best tenth is then at least one."""
+MOST_KNOWN = 100
+"""Most variables of such a distribution: its determinant must be a number."""
 _MAX_ORDERED_LEVELS = 1000
 """An Integer of more levels is searched as a real coordinate and rounded."""
 
@@ -106,13 +112,33 @@ def fresh(state: State, plan: Plan) -> Any:
     if plan.variant == "CatCMAwM":
         return _fresh_mixed(cmaes, y, size, plan)
     if plan.variant == "CMAwM":
-        return cmaes.CMAwM(y, plan.sigma, *_lattice(plan), n_max_resampling=10, population_size=size)
+        bounds, steps = _lattice(plan)
+        y = y.clip(bounds[:, 0], bounds[:, 1])  # the center of an outermost cell may round to just outside
+        return cmaes.CMAwM(y, plan.sigma, bounds, steps, n_max_resampling=10, population_size=size)
     common: dict[str, Any] = {"bounds": plan.bounds if bounded else None, "n_max_resampling": 10}
     if plan.variant == "CMA":
         common["lr_adapt"] = plan.adapt
     made = getattr(cmaes, plan.variant)(y, plan.sigma, population_size=size, **common)
     made._funhist_values[:] = 0.0  # the package leaves it uninitialized
     return made
+
+
+def start_from_known(optimizer: Any, plan: Plan, info: ProblemInfo) -> bool:
+    """Give a fresh object of a real variant the distribution of the best tenth of the known points; say if it did.
+
+    The prior variance is the reference's: a tenth of a unit box, whose first standard deviation is a quarter.
+    """
+    points, values = info.known_points, info.known_values
+    if points is None or values is None or values.size < FEW_KNOWN or points.shape[1] > MOST_KNOWN:
+        return False
+    if plan.variant not in ("CMA", "SepCMA"):
+        return False
+    y = (points.astype(np.float64) - plan.origin) / plan.scale
+    pairs = list(zip(y, values.tolist(), strict=True))
+    mean, sigma, cov = package().get_warm_start_mgd(pairs, gamma=0.1, alpha=0.4 * plan.sigma)
+    optimizer._mean, optimizer._sigma = mean.clip(plan.bounds[:, 0], plan.bounds[:, 1]), sigma
+    optimizer._C = cov if plan.variant == "CMA" else np.diag(cov).copy()
+    return True
 
 
 def _lattice(plan: Plan) -> tuple[FloatArray, FloatArray]:
@@ -127,6 +153,7 @@ def _lattice(plan: Plan) -> tuple[FloatArray, FloatArray]:
 
 def _fresh_mixed(cmaes: Any, y: FloatArray, size: int, plan: Plan) -> Any:
     bounds, steps = _lattice(plan)
+    y = y.clip(bounds[:, 0], bounds[:, 1])
     grids = [bounds[k, 0] + steps[k] * np.arange(plan.ordered[k]) for k in np.flatnonzero(plan.ordered)]
     numbers = np.concatenate([y[plan.real], y[plan.ordered > 0]])
     made = cmaes.CatCMAwM(
