@@ -13,7 +13,6 @@ import os
 import sqlite3
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from time import time
 from typing import Any, NamedTuple
@@ -46,7 +45,7 @@ CREATE TABLE step (
     nit INTEGER PRIMARY KEY, fun REAL, value REAL, nfev INTEGER, njev INTEGER, nfev_samples INTEGER,
     njev_samples INTEGER, step_size REAL, elapsed REAL, n_failed INTEGER, noise REAL);
 """
-_STEP = tuple(f.name for f in fields(StepRecord) if f.name != "params")
+_STEP = ("nit", "fun", "value", "nfev", "njev", "nfev_samples", "njev_samples", "learning_rate", "elapsed", "n_failed")
 _INSERT = f"INSERT INTO evaluation VALUES ({', '.join('?' * 18)})"
 
 

@@ -337,9 +337,8 @@ class Watched:
         self.best_x, self.best_f, self.best_violation = x, value, violation
         elapsed = time.perf_counter() - self.began
         samples = self.nfev * self.cost, self.njev * self.cost
-        record = StepRecord(self.nit, value, value, self.nfev, self.njev, *samples, math.nan, elapsed)
-        if self.named is not None:
-            record = replace(record, params=self.named(x))
+        params = None if self.named is None else self.named(x)
+        record = StepRecord(self.nit, value, value, self.nfev, self.njev, *samples, math.nan, elapsed, params=params)
         self.history.append(record)
         target = self.budget.f_target
         if target is not None and violation <= 0.0 and value <= target:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections import deque
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, Listener
 from multiprocessing.connection import wait as connection_wait
@@ -38,7 +39,7 @@ def child_environment(threads: int | None) -> dict[str, str]:
 
 
 class Worker:
-    """A process of its own session that evaluates one message at a time and can be killed at any moment.
+    """A process of its own session that evaluates messages one after the other and can be killed at any moment.
 
     It is a fresh interpreter, not a fork, so locks and threads of this process do not matter, and scripts need no
     ``if __name__ == "__main__"`` guard where cloudpickle is installed. What it prints goes to a file.
@@ -51,24 +52,24 @@ class Worker:
         Readable when the process has ended (Linux).
     ready : bool
         Whether it has said that it can evaluate.
-    job : object or None
-        What it is evaluating.
+    jobs : deque
+        What it was sent and has not answered: the first is being evaluated.
     since : float
-        ``monotonic()`` when the job was sent.
+        ``monotonic()`` when the first job began.
     """
 
     def __init__(self, setup: bytes, threads: int | None) -> None:
         self.output = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `end`
+        _appending(self.output)
         self.connection = self._spawn(threads)
         # A child of the worker may hold its end of the connection open: Linux also tells us of the death itself.
         self.pidfd = os.pidfd_open(self.process.pid) if hasattr(os, "pidfd_open") else None
         with contextlib.suppress(OSError):  # dead already: noticed when it is listened to
             self.connection.send_bytes(setup)
         self.ready = False
-        self.job: Any = None
+        self.jobs: deque[Any] = deque()
         self.since = monotonic()
-        self.offset = 0
-        self.done = 0
+        self.offset = 0  # where the output of the first job begins
 
     def _spawn(self, threads: int | None) -> Connection:
         options: dict[str, Any] = {
@@ -101,30 +102,39 @@ class Worker:
         OSError
             The worker is dead.
         """
-        size = os.fstat(self.output.fileno()).st_size
-        if size > MOST_OUTPUT:
-            os.ftruncate(self.output.fileno(), 0)
-            size = 0
-        self.offset = size
+        if not self.jobs:
+            if self.offset > MOST_OUTPUT:
+                os.ftruncate(self.output.fileno(), 0)
+                self.offset = 0
+            self.since = monotonic()
         self.connection.send_bytes(pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL))
-        self.job, self.since = job, monotonic()
+        self.jobs.append(job)
 
-    def receive(self) -> tuple[str, Any]:
-        """Return the next reply.
+    def receive(self) -> tuple[str, Any, int]:
+        """Return the next reply and where its output ends.
 
         Raises
         ------
         EOFError, OSError
             The worker is dead.
         """
-        if self.process.poll() is not None and not self.connection.poll():
-            raise EOFError  # it has ended, though a child of its own holds the connection open
-        kind, value = pickle.loads(self.connection.recv_bytes())
-        return kind, value
+        reply: tuple[str, Any, int] = pickle.loads(self.connection.recv_bytes())
+        return reply
 
-    def printed(self) -> str:
-        """Return the end of what was printed since the last message was sent."""
-        size = os.fstat(self.output.fileno()).st_size
+    def answered(self, end: int) -> Any:
+        """Return the job that was answered, whose output ends at ``end``; the next one has begun."""
+        job = self.jobs.popleft()
+        self.offset, self.since = end, monotonic()
+        return job
+
+    @property
+    def chatty(self) -> bool:
+        """Whether so much was printed that its file must be emptied before the worker goes on."""
+        return self.offset > MOST_OUTPUT
+
+    def printed(self, end: int | None = None) -> str:
+        """Return the last characters that the first job printed, up to ``end`` or so far."""
+        size = os.fstat(self.output.fileno()).st_size if end is None else end
         begin = max(self.offset, size - KEPT_OUTPUT)
         if sys.platform == "win32":
             self.output.seek(begin)
@@ -169,6 +179,14 @@ class Worker:
             pass
 
 
+def _appending(file: Any) -> None:
+    """Let all who hold ``file`` write at its end, also after it was emptied."""
+    if sys.platform != "win32":
+        import fcntl
+
+        fcntl.fcntl(file, fcntl.F_SETFL, fcntl.fcntl(file, fcntl.F_GETFL) | os.O_APPEND)
+
+
 class Listening:
     """Which workers have something to say: one selector for all of them, kept between calls."""
 
@@ -193,12 +211,19 @@ class Listening:
             for file in self._files(worker):
                 self.selector.unregister(file)
 
-    def wait(self, timeout: float | None) -> list[Worker]:
-        """Return the workers that have said something or have died, after ``timeout`` seconds at most."""
+    def wait(self, timeout: float | None) -> list[tuple[Worker, bool]]:
+        """Return who has said something (True) or has died in silence (False), after ``timeout`` seconds at most.
+
+        A death shows at the connection, too, unless a child of the worker's holds its other end open.
+        """
         if self.selector is None:
             ready = connection_wait([w.connection for w in self.workers], timeout)
-            return [w for w in self.workers if w.connection in ready]
-        return list(dict.fromkeys(key.data for key, _ in self.selector.select(timeout)))
+            return [(w, True) for w in self.workers if w.connection in ready]
+        heard: dict[Worker, bool] = {}
+        for key, _ in self.selector.select(timeout):
+            worker: Worker = key.data
+            heard[worker] = heard.get(worker, False) or key.fileobj is worker.connection
+        return list(heard.items())
 
     def close(self) -> None:
         """Free the selector."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pickle
 import sys
@@ -19,7 +20,7 @@ from vamo_bbo.core.solver import State
 from vamo_bbo.core.types import Answer, Probe
 from vamo_bbo.run.executors.process import Listening, Worker
 from vamo_bbo.run.executors.shared import SHARED, SharedArrays
-from vamo_bbo.run.executors.tasks import Declare, Message, Point
+from vamo_bbo.run.executors.tasks import Declare, Message, Point, packed
 from vamo_bbo.run.objective import Objective
 from vamo_bbo.run.pickling import dumps
 
@@ -30,7 +31,13 @@ START_TIMEOUT = 120.0
 MOST_BAD_STARTS = 3
 """Workers in a row that die before they are ready, after which the run ends."""
 
-_Job = tuple[Probe, Message]
+AHEAD = 2
+"""Evaluations that a worker holds at most, while they are short: it then never waits for the next one."""
+SHORT = 0.02
+"""Seconds up to which evaluations are short. Longer ones gain nothing from waiting in a worker, and could wait there
+for one that takes much longer while another worker idles."""
+
+_Job = tuple[Probe | None, Message]
 
 
 class ProcessExecutor:
@@ -69,6 +76,7 @@ class ProcessExecutor:
         self.queue: deque[_Job] = deque()
         self.shared = SharedArrays()
         self.bad_starts = 0
+        self.longest = math.inf  # of the latest evaluations; older ones fade
         self.setup: bytes | None = None
 
     def submit(self, state: State, probes: Sequence[Probe]) -> None:
@@ -86,12 +94,13 @@ class ProcessExecutor:
         """Wait for the first answer, time-out or death, and return what there is by then."""
         deadline = None if timeout is None else monotonic() + timeout
         answers: list[Answer] = []
-        while not answers and (self.queue or any(w.job for w in self.workers)):
+        while not answers and (self.queue or any(w.jobs for w in self.workers)):
             self._dispatch()
             remaining = self._patience(deadline)
-            for worker in self.listening.wait(remaining):
-                answers += self._hear(worker)
-            answers += self._expire()
+            for worker, spoke in self.listening.wait(remaining):
+                answers += self._hear(worker) if spoke else self._died(worker)
+            if remaining is not None:
+                answers += self._expire()
             if deadline is not None and monotonic() >= deadline:
                 break
         self._dispatch()
@@ -99,7 +108,7 @@ class ProcessExecutor:
 
     def idle(self) -> int:
         """Return the number of workers that have nothing to do, nor will have."""
-        return self.count - sum(w.job is not None for w in self.workers) - len(self.queue)
+        return self.count - sum(len(w.jobs) for w in self.workers) - len(self.queue)
 
     def first(self, probe: Probe, z: Array, seed: int) -> tuple[Answer, Mapping[str, Any]]:
         """Evaluate x0 in a worker: it may crash or hang like any other point."""
@@ -111,7 +120,7 @@ class ProcessExecutor:
         self.setup = None  # workers that start from now on get the completed objective
         self.objective.declare(**facts)
         for worker in self.workers:
-            if worker.ready and worker.job is None:
+            if worker.ready:
                 worker.send((None, Declare(facts)), Declare(facts))
         return answer, facts
 
@@ -119,7 +128,7 @@ class ProcessExecutor:
         """Evaluate at given points in the workers."""
         self.queue.clear()  # abandoned by the loop
         for worker in list(self.workers):
-            if worker.job is not None and worker.job[0] is not None:
+            if any(probe is not None for probe, _ in worker.jobs):
                 self._remove(worker, grace=0.0)
         for probe, z in tasks:
             self.queue.append((probe, Point(probe, z, seed)))
@@ -135,21 +144,25 @@ class ProcessExecutor:
 
     def _dispatch(self) -> None:
         """Give queued jobs to idle workers; start workers while there are fewer than jobs and than ``count``."""
-        while self.queue:
-            idle = next((w for w in self.workers if w.ready and w.job is None), None)
-            if idle is None:
-                break
-            job = self.queue.popleft()
-            try:
-                idle.send(job, job[1])
-            except OSError:  # died while idle
-                self.queue.appendleft(job)
-                self._remove(idle, grace=0.0)
+        full = len(self.workers) == self.count and all(w.ready for w in self.workers)
+        for held in range(AHEAD if full and self.longest <= SHORT else 1):
+            for worker in list(self.workers):
+                if self.queue and worker.ready and len(worker.jobs) == held and not (held and worker.chatty):
+                    self._send(worker)
         starting = sum(not w.ready for w in self.workers)
         while len(self.workers) < self.count and starting < len(self.queue):
             self.workers.append(Worker(self._setup(), self.threads))
             self.listening.add(self.workers[-1])
             starting += 1
+
+    def _send(self, worker: Worker) -> None:
+        job = self.queue.popleft()
+        try:
+            worker.send(job, packed(job[1]))
+        except OSError:  # dead already
+            self.queue.appendleft(job)
+            if not worker.jobs:
+                self._remove(worker, grace=0.0)
 
     def _setup(self) -> bytes:
         """Return the first message of a worker: where it runs, its limits, and the objective."""
@@ -188,38 +201,41 @@ class ProcessExecutor:
     def _limit(self, worker: Worker) -> float | None:
         if not worker.ready:
             return START_TIMEOUT
-        return self.eval_timeout if worker.job is not None else None
+        return self.eval_timeout if worker.jobs else None
 
     def _hear(self, worker: Worker) -> list[Any]:
         """Return the answers that a readable worker brings: one, or a failed one if it is dead."""
-        if worker not in self.workers:
-            return []  # both of its files were ready, and the first said that it is dead
         try:
-            kind, value = worker.receive()
+            kind, value, end = worker.receive()
         except (EOFError, OSError):
             return self._died(worker)
         if kind == "ready":
             worker.ready = True
+            worker.offset = end
             self.bad_starts = 0
             return []
         if kind == "unusable":
             raise OptionError(f"The objective cannot be loaded in a worker process:\n{value}")
-        probe: Probe | None = worker.job[0]
-        printed = ""
-        if kind == "raise" or (isinstance(value, Answer) and value.error is not None):
-            printed = worker.printed()
-        worker.job = None
         if kind == "raise":
+            worker.answered(end)
             raise value
+        probe: Probe | None = worker.jobs[0][0]
+        if type(value) is tuple and len(value) == len(Answer._fields):
+            value = tuple.__new__(Answer, value)
+            if value.error is not None:
+                printed = worker.printed(end)
+                if printed:
+                    value = value._replace(log=f"{value.log or ''}\nOutput:\n{printed}".lstrip())
+            self.longest = max(value.elapsed, 0.95 * self.longest if math.isfinite(self.longest) else 0.0)
+        worker.answered(end)
         if probe is None:
             return []  # a declaration was taken
         self.shared.done(probe)
-        if printed:
-            value = value._replace(log=f"{value.log or ''}\nOutput:\n{printed}".lstrip())
         return [value]
 
     def _died(self, worker: Worker) -> list[Answer]:
-        job = worker.job
+        """Return the failed answer of what the worker was evaluating; what it had not begun is queued again."""
+        jobs = worker.jobs
         worker.kill()
         output = worker.printed()
         how = worker.ended()
@@ -231,9 +247,7 @@ class ProcessExecutor:
                 raise EvaluationError(
                     f"{self.bad_starts} worker processes died at their start ({how}). Their output:\n{output}"
                 )
-        if job is None or job[0] is None:
-            return []
-        return [self._lost(job[0], f"the worker process died: {how}", output, worker)]
+        return self._lost(jobs, f"the worker process died: {how}", output, worker)
 
     def _expire(self) -> list[Answer]:
         """Kill the workers whose time is over."""
@@ -245,18 +259,23 @@ class ProcessExecutor:
                 continue
             if not worker.ready:
                 raise EvaluationError(f"A worker process did not start within {START_TIMEOUT:g} s: {worker.printed()}")
-            job = worker.job
+            jobs = worker.jobs
             worker.kill()
             error = f"timed out after {self.eval_timeout:g} s (eval_timeout)"
             output = worker.printed()
             self._remove(worker, grace=0.0)
-            if job[0] is not None:
-                answers.append(self._lost(job[0], error, output, worker))
+            answers += self._lost(jobs, error, output, worker)
         return answers
 
-    def _lost(self, probe: Probe, error: str, output: str, worker: Worker) -> Answer:
+    def _lost(self, jobs: deque[_Job], error: str, output: str, worker: Worker) -> list[Answer]:
+        if not jobs:
+            return []
+        probe = jobs.popleft()[0]
+        self.queue.extendleft(job for job in reversed(jobs) if job[0] is not None)
+        if probe is None:
+            return []
         self.shared.done(probe)
-        return Answer(
+        answer = Answer(
             probe.id,
             error=error,
             log=f"Output:\n{output}" if output else None,
@@ -264,6 +283,7 @@ class ProcessExecutor:
             elapsed=monotonic() - worker.since,
             worker=f"worker {worker.process.pid}",
         )
+        return [answer]
 
     def _remove(self, worker: Worker, *, grace: float) -> None:
         self.workers.remove(worker)
@@ -273,7 +293,7 @@ class ProcessExecutor:
     def close(self) -> None:
         """End the workers; those in the middle of an evaluation are killed."""
         self.queue.clear()
-        idle = [w for w in self.workers if w.ready and w.job is None]
+        idle = [w for w in self.workers if w.ready and not w.jobs]
         for worker in self.workers:
             self.listening.remove(worker)
             if worker not in idle:

@@ -32,11 +32,11 @@ def main(address: str) -> None:
         _prepare_main(setup["main"])
         objective = pickle.loads(setup["objective"])
     except BaseException as error:
-        connection.send_bytes(pickle.dumps(("unusable", _text(error))))
+        connection.send_bytes(pickle.dumps(("unusable", _text(error), 0)))
         return
     name = f"worker {os.getpid()}"
-    connection.send_bytes(pickle.dumps(("ready", name)))
-    from vamo_bbo.run.executors.tasks import Tasks
+    connection.send_bytes(pickle.dumps(("ready", name, os.fstat(1).st_size)))
+    from vamo_bbo.run.executors.tasks import Tasks, unpacked
 
     tasks = Tasks(objective, name)
     while True:
@@ -44,13 +44,15 @@ def main(address: str) -> None:
             message = connection.recv_bytes()
         except (EOFError, OSError):
             return  # the parent is done, or gone
-        connection.send_bytes(_answer(tasks, message))
+        connection.send_bytes(_answer(tasks, unpacked(pickle.loads(message))))
 
 
-def _answer(tasks: Any, message: bytes) -> bytes:
-    """Return the pickled reply to one message."""
+def _answer(tasks: Any, message: Any) -> bytes:
+    """Return the pickled reply to one message: its kind, its value, and where its output ends."""
+    reply: Any
     try:
-        reply = ("answer", tasks.handle(pickle.loads(message)))
+        value = tasks.handle(message)
+        reply = ("answer", tuple(value) if type(value).__name__ == "Answer" else value)
     except Exception as error:
         # A bug in what the objective returns, or in the solver's own names: raised in the parent.
         reply = ("raise", error)
@@ -58,10 +60,11 @@ def _answer(tasks: Any, message: bytes) -> bytes:
         reply = ("raise", RuntimeError(f"{type(error).__name__} in a worker: {error}"))
     sys.stdout.flush()
     sys.stderr.flush()
+    end = os.fstat(1).st_size
     try:
-        return pickle.dumps(reply, protocol=pickle.HIGHEST_PROTOCOL)
+        return pickle.dumps((*reply, end), protocol=pickle.HIGHEST_PROTOCOL)
     except Exception:
-        return pickle.dumps(("raise", RuntimeError(_text(reply[1]))))
+        return pickle.dumps(("raise", RuntimeError(_text(reply[1])), end))
 
 
 def _text(error: Any) -> str:
