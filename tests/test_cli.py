@@ -71,6 +71,7 @@ def test_params_come_back_from_the_journal(journal: Path) -> None:
     value = data.evaluations["value"]
     assert fun(data.params[0]) == value[0]
     assert set(data.result.params) == {"a", "b", "fixed"}
+    assert all(record.params["fixed"] == 3 for record in data.history)
 
 
 class Tags(html.parser.HTMLParser):

@@ -43,9 +43,11 @@ CREATE TABLE evaluation (
 CREATE INDEX evaluation_round ON evaluation (step, phase, attempt);
 CREATE TABLE step (
     nit INTEGER PRIMARY KEY, fun REAL, value REAL, nfev INTEGER, njev INTEGER, nfev_samples INTEGER,
-    njev_samples INTEGER, step_size REAL, elapsed REAL, n_failed INTEGER, noise REAL);
+    njev_samples INTEGER, step_size REAL, elapsed REAL, n_failed INTEGER, noise REAL, params TEXT);
 """
-_STEP = ("nit", "fun", "value", "nfev", "njev", "nfev_samples", "njev_samples", "learning_rate", "elapsed", "n_failed")
+_STEP = (
+    "nit", "fun", "value", "nfev", "njev", "nfev_samples", "njev_samples", "step_size", "elapsed", "n_failed", "noise",
+)  # fmt: skip
 _INSERT = f"INSERT INTO evaluation VALUES ({', '.join('?' * 18)})"
 
 
@@ -262,7 +264,8 @@ class Journal:
 
     def step(self, record: StepRecord) -> None:
         """Store the record of a completed step."""
-        values = [getattr(record, name) for name in _STEP]
+        params = None if record.params is None else json.dumps(record.params, default=str)
+        values = [*(getattr(record, name) for name in _STEP), params]
         with self._writing():
             self.db.execute(f"INSERT OR REPLACE INTO step VALUES ({', '.join('?' * len(values))})", values)
 
