@@ -164,7 +164,8 @@ def _parameter(described: Any) -> Any:
 
 def _record(row: tuple[Any, ...]) -> StepRecord:
     values: list[Any] = [math.nan if v is None else v for v in row[:-1]]  # SQLite stores NaN as NULL
-    return StepRecord(*values, None if row[-1] is None else json.loads(row[-1]))
+    values.append(None if row[-1] is None else json.loads(row[-1]))
+    return StepRecord(*values)
 
 
 def _column(name: str, values: list[Any]) -> Array:
