@@ -12,11 +12,15 @@ from vamo_bbo._typing import Array, FloatArray
 
 __all__ = ["Rows", "rows_of"]
 
+_STEP = float(np.sqrt(np.finfo(np.float64).eps))
+"""Relative step of forward differences."""
+
 
 class _Block(NamedTuple):
     fun: Callable[[Array], Any]
     lower: FloatArray
     upper: FloatArray
+    jac: Callable[[Array], Any] | None = None
 
 
 class Rows:
@@ -24,7 +28,7 @@ class Rows:
 
     Parameters
     ----------
-    blocks : sequence of (function, lower, upper)
+    blocks : sequence of (function, lower, upper, jacobian or None)
         ``lower`` and ``upper`` broadcast to what the function returns.
 
     Examples
@@ -51,6 +55,25 @@ class Rows:
         if not values:
             return np.zeros(0), np.zeros(0), np.zeros(0)
         return np.concatenate(values), np.concatenate(lowers), np.concatenate(uppers)
+
+    def jacobian(self, x: Array) -> FloatArray:
+        """Return the derivatives of c at x, shape (m, d): those given, else forward differences."""
+        parts = []
+        for block in self._blocks:
+            if block.jac is not None:
+                raw = block.jac(x.copy())
+                raw = raw.toarray() if hasattr(raw, "toarray") else np.asarray(raw, dtype=np.float64)
+                parts.append(np.asarray(raw).reshape(-1, x.size))
+                continue
+            base = np.atleast_1d(np.asarray(block.fun(x.copy()), dtype=np.float64)).reshape(-1)
+            part = np.empty((base.size, x.size))
+            for k in range(x.size):
+                there = x.copy()
+                there[k] += _STEP * max(1.0, abs(x[k]))
+                step = there[k] - x[k]
+                part[:, k] = (np.asarray(block.fun(there), dtype=np.float64).reshape(-1) - base) / step
+            parts.append(part)
+        return np.concatenate(parts) if parts else np.zeros((0, x.size))
 
     def violation(self, x: Array) -> float:
         """Return the largest amount by which a row is violated; inf where a constraint is NaN."""
@@ -85,9 +108,9 @@ def rows_of(constraints: Any) -> Rows:
             blocks.append(_from_dict(k, constraint))
         elif isinstance(constraint, LinearConstraint):
             matrix: Any = constraint.A
-            blocks.append(_block(matrix.__matmul__, constraint.lb, constraint.ub))
+            blocks.append(_block(matrix.__matmul__, constraint.lb, constraint.ub, lambda x, a=matrix: a))
         elif isinstance(constraint, NonlinearConstraint):
-            blocks.append(_block(constraint.fun, constraint.lb, constraint.ub))
+            blocks.append(_block(constraint.fun, constraint.lb, constraint.ub, constraint.jac))
         else:
             raise OptionError(
                 f"constraints: number {k} must be a dict, LinearConstraint or NonlinearConstraint, got {constraint!r}."
@@ -95,8 +118,9 @@ def rows_of(constraints: Any) -> Rows:
     return Rows(blocks)
 
 
-def _block(fun: Callable[[Array], Any], lower: Any, upper: Any) -> _Block:
-    return _Block(fun, np.asarray(lower, dtype=np.float64), np.asarray(upper, dtype=np.float64))
+def _block(fun: Callable[[Array], Any], lower: Any, upper: Any, jac: Any = None) -> _Block:
+    given = jac if callable(jac) else None  # scipy's names of difference schemes are not
+    return _Block(fun, np.asarray(lower, dtype=np.float64), np.asarray(upper, dtype=np.float64), given)
 
 
 def _from_dict(k: int, constraint: dict[str, Any]) -> _Block:
@@ -105,5 +129,6 @@ def _from_dict(k: int, constraint: dict[str, Any]) -> _Block:
         raise OptionError(
             f"constraints: number {k} needs 'type' 'eq' or 'ineq' and a callable 'fun', got {constraint!r}."
         )
-    args = constraint.get("args", ())
-    return _block(lambda x: fun(x, *args), 0.0, 0.0 if kind == "eq" else np.inf)
+    args, jac = constraint.get("args", ()), constraint.get("jac")
+    given = None if not callable(jac) else lambda x: jac(x, *args)
+    return _block(lambda x: fun(x, *args), 0.0, 0.0 if kind == "eq" else np.inf, given)

@@ -91,7 +91,8 @@ def minimize(
     bounds : sequence of pairs or Bounds, optional
         Never violated by our solvers; equal bounds fix a variable.
     constraints
-        scipy's constraint objects. Our solvers handle them by an augmented Lagrangian.
+        scipy's constraint objects, exact also where ``fun`` is noisy. Our solvers call ``fun`` at feasible points only:
+        :mod:`vamo_bbo.projection`; ``options={"constraint_handling": "lagrangian"}`` where constraints are expensive.
     tol : float, optional
         For scipy's methods: scipy's. For ours: plateau tolerance (:class:`~vamo_bbo.run.stop.Plateau`); None
         for no such stop.
@@ -294,9 +295,9 @@ def _is_solver(method: Any) -> bool:
 def run_ours(call: Call, method: Any) -> OptimizeResult:
     """Run one of our solvers."""
     if call.constrained:
-        from vamo_bbo.lagrangian import minimize_lagrangian
+        from vamo_bbo.constrained import minimize_constrained
 
-        return minimize_lagrangian(call, method)  # type: ignore[no-any-return]
+        return minimize_constrained(call, method)  # type: ignore[no-any-return]
     options = dict(call.options)
     limits = dict(call.limits)
     limits["maxiter"], disp = options.pop("maxiter", None), bool(options.pop("disp", False))

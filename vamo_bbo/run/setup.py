@@ -14,7 +14,7 @@ from vamo_bbo.problem import FiniteSum
 from vamo_bbo.run.objective import LARGE, Objective
 from vamo_bbo.run.scaling import Scaling
 
-__all__ = ["Setup", "parse_bounds", "parse_x0", "seed_of", "setup"]
+__all__ = ["Setup", "parse_bounds", "parse_x0", "scale_of", "seed_of", "setup"]
 
 
 @dataclass(slots=True)
@@ -126,7 +126,7 @@ def parse_bounds(bounds: Any, size: int) -> tuple[Array, Array] | None:
     return lower, upper
 
 
-def _parse_scale(x_scale: Any, size: int, bounds: tuple[Array, Array] | None) -> Array | None:
+def scale_of(x_scale: Any, size: int, bounds: tuple[Array, Array] | None) -> Array | None:
     """Return the scale of every variable, or None for 1: the width of the bounds where both are finite."""
     if x_scale is None:
         if bounds is None:
@@ -173,7 +173,7 @@ def setup(
         raise OptionError("vectorized=True is for a plain callable; a FiniteSum gets many samples in a call already.")
     x = parse_x0(x0)
     limits = parse_bounds(bounds, x.size)
-    scale = _parse_scale(x_scale, x.size, limits)
+    scale = scale_of(x_scale, x.size, limits)
     template = free = None
     if limits is not None:
         x = x.clip(*(b.astype(x.dtype) for b in limits))
