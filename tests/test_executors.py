@@ -133,3 +133,68 @@ def test_combinations_that_make_no_sense() -> None:
         resolve(1, Objective(bowl, size=2), eval_timeout=-1)
     with pytest.raises(vb.OptionError, match="eval_timeout needs workers that can be killed"):
         resolve(map, Objective(bowl, size=2), eval_timeout=1)
+
+
+def mean_square(x: np.ndarray) -> float:
+    return float((x * x).sum()) / x.size  # no BLAS: its threads, fewer in workers, change the order of a sum
+
+
+def long_run(**options: Any) -> Any:
+    method = vb.zo_sgd(0.1, n_directions=5)
+    return vb.minimize(mean_square, np.ones(120_000), method=method, rng=1, options={"maxiter": 3}, **options)
+
+
+class Elsewhere:
+    """A pool of one worker on another machine: what it is sent is pickled, and files of this machine do not exist."""
+
+    _max_workers = 1
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, known: dict[str, Any]) -> None:
+        self.sent: list[int] = []
+        monkeypatch.setattr(known["module"], "_KNOWN", {})
+        monkeypatch.setattr(known["tasks"].os.path, "exists", lambda path: False)
+
+    def submit(self, function: Any, *arguments: Any) -> Any:
+        import pickle
+
+        blob = pickle.dumps(arguments)
+        self.sent.append(len(blob))
+        future: cf.Future[Any] = cf.Future()
+        future.set_result(function(*pickle.loads(blob)))
+        return future
+
+
+def test_long_points_travel_by_name_to_pools() -> None:
+    serial = long_run()
+    with cf.ProcessPoolExecutor(2, mp_context=mp.get_context("spawn")) as processes:
+        for workers in (processes, processes.map, map):
+            other = long_run(workers=workers)
+            assert other.x.tobytes() == serial.x.tobytes()
+            assert other.nfev == serial.nfev
+        with_other_seed = vb.minimize(
+            mean_square, np.ones(120_000), method=vb.zo_sgd(0.1, n_directions=5), rng=2, workers=processes,
+            options={"maxiter": 1},
+        )  # fmt: skip
+    assert with_other_seed.x.tobytes() != serial.x.tobytes()
+    assert with_other_seed.n_failed == 0
+
+
+def test_arrays_travel_once_per_step_to_a_worker_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    from vamo_bbo.run.executors import futures, tasks
+
+    serial = long_run()
+    pool = Elsewhere(monkeypatch, {"module": futures, "tasks": tasks})
+    other = long_run(workers=pool)
+    assert other.x.tobytes() == serial.x.tobytes()
+    assert other.nfev == serial.nfev
+    large = [size for size in pool.sent if size > 10_000]
+    assert len(large) == 3  # x of three steps, 960 kB each
+    assert len(pool.sent) > 3 * 6
+
+
+def test_a_map_elsewhere_gets_the_arrays_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    from vamo_bbo.run.executors import tasks
+
+    serial = long_run()
+    monkeypatch.setattr(tasks.os.path, "exists", lambda path: False)
+    assert long_run(workers=map).x.tobytes() == serial.x.tobytes()

@@ -22,6 +22,16 @@ def run(workers: Any) -> Any:
     return vb.minimize(fun, np.zeros(4), method=vb.zo_sgd(0.2, n_directions=4), rng=3, maxfev=60, workers=workers)
 
 
+def mean_square(x: np.ndarray) -> float:
+    return float((x * x).sum()) / x.size
+
+
+def long_run(workers: Any) -> Any:
+    """Points that travel by name."""
+    method = vb.zo_sgd(0.1, n_directions=4)
+    return vb.minimize(mean_square, np.ones(120_000), method=method, rng=3, maxfev=20, workers=workers)
+
+
 def same(a: Any, b: Any) -> bool:
     return bool(a.x.tobytes() == b.x.tobytes() and a.nfev == b.nfev and a.n_failed == b.n_failed > 0)
 
@@ -31,6 +41,7 @@ def test_loky() -> None:
     executor = loky.get_reusable_executor(max_workers=2)
     try:
         assert same(run(executor), run(1))
+        assert long_run(executor).x.tobytes() == long_run(1).x.tobytes()
     finally:
         executor.shutdown(kill_workers=True)
 
@@ -45,6 +56,7 @@ def test_dask_client_and_a_worker_killed_in_the_middle() -> None:
         distributed.Client(cluster) as client,
     ):
         assert same(run(client), serial)
+        assert long_run(client).x.tobytes() == long_run(1).x.tobytes()
         pids = list(client.run(__import__("os").getpid).values())
         killed = []
 

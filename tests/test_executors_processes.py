@@ -14,7 +14,7 @@ from processes import children
 
 import vamo_bbo as vb
 from vamo_bbo.core.types import AnchorRef, Probe
-from vamo_bbo.run.executors.process import child_environment
+from vamo_bbo.run.executors.process import Worker, child_environment
 from vamo_bbo.run.executors.processes import ProcessExecutor
 from vamo_bbo.run.objective import Objective
 
@@ -208,16 +208,17 @@ def test_partial_gradients_are_known_to_every_worker() -> None:
     assert result.n_failed == 0
 
 
-@pytest.mark.parametrize("law", ["rademacher", "block"])
-def test_large_points_travel_as_handles(law: str) -> None:
+@pytest.mark.parametrize(("law", "bounds"), [("rademacher", None), ("block", None), ("rademacher", [(-1.0, 1.001)])])
+def test_large_points_travel_as_handles(law: str, bounds: Any) -> None:
     size = 120_000
 
     def fun(x: np.ndarray) -> float:
+        assert bounds is None or x.max() <= 1.001
         return float((x * x).sum()) / x.size  # no BLAS: its threads, fewer in workers, change the order of a sum
 
     def trace(**options: Any) -> Any:
         method = vb.zo_sgd(0.1, n_directions=3, law=law)
-        return vb.minimize(fun, np.ones(size), method=method, rng=1, options={"maxiter": 3}, **options)
+        return vb.minimize(fun, np.ones(size), method=method, rng=1, bounds=bounds, options={"maxiter": 3}, **options)
 
     serial, parallel = trace(), trace(workers=2)
     assert serial.x.tobytes() == parallel.x.tobytes()
@@ -246,9 +247,44 @@ def test_a_handle_is_small_and_x_is_written_once_per_step(monkeypatch: pytest.Mo
     monkeypatch.setattr(process.Worker, "send", send)
     monkeypatch.setattr(processes.SharedArrays, "close", close)
     method = vb.zo_sgd(0.1, n_directions=4)
-    vb.minimize(lambda x: float(x @ x), np.ones(1_000_000), method=method, rng=1, workers=2, options={"maxiter": 2})
+    vb.minimize(lambda x: float(x @ x), np.ones(1_000_000), method=method, rng=1, workers=4, options={"maxiter": 2})
     assert max(sizes[1:]) < 1000  # all but x0 itself
     assert copies == [2]
+
+
+def test_a_short_evaluation_waits_in_the_worker_and_survives_its_death(tmp_path: Path) -> None:
+    """What a worker held but had not begun when it died is evaluated by the next one, once."""
+    log = tmp_path / "begun"
+
+    def fun(x: np.ndarray) -> float:
+        with open(log, "a") as file:
+            file.write(f"{x[0]:g}\n")
+        print("at", x[0])
+        if x[0] == 6:
+            os._exit(4)
+        return float(x[0])
+
+    got = evaluate(fun, *np.arange(12.0), count=1)
+    assert [a.value for a in got if a.error is None] == [0, 1, 2, 3, 4, 5, 7, 8, 9, 10, 11]
+    assert got[6].error == "the worker process died: exit code 4"
+    assert got[6].log == "Output:\nat 6.0\n"  # and not what those before or after it printed
+    assert sorted(log.read_text().split(), key=float) == [f"{k:g}" for k in range(12)]
+
+
+def test_a_worker_holds_no_second_evaluation_while_they_are_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = []
+    real_send = Worker.send
+
+    def send(self: Any, job: Any, message: Any) -> None:
+        real_send(self, job, message)
+        held.append(len(self.jobs))
+
+    monkeypatch.setattr(Worker, "send", send)
+    evaluate(lambda x: time.sleep(0.05) or 1.0, *np.arange(8.0))
+    assert set(held) == {1}
+    held.clear()
+    evaluate(lambda x: 1.0, *np.arange(40.0))
+    assert set(held) == {1, 2}
 
 
 def test_the_driver_killed_leaves_no_worker(tmp_path: Path) -> None:

@@ -10,43 +10,63 @@ from typing import Any
 
 import numpy as np
 
-from vamo_bbo._typing import Array
 from vamo_bbo.core.points import materialize
 from vamo_bbo.core.solver import State
 from vamo_bbo.core.types import Answer, Probe
 from vamo_bbo.run.executors import InProcess
+from vamo_bbo.run.executors.shared import SharedArrays, travels_as_handle
+from vamo_bbo.run.executors.tasks import Handle, Message, Missing, Point, Tasks, packed, unpacked
 from vamo_bbo.run.objective import Objective
 from vamo_bbo.run.pickling import dumps, loads
 
 __all__ = ["FuturesExecutor", "remote_evaluate"]
 
-_KNOWN: dict[str, Objective] = {}
-"""Objectives that this worker has been sent, by digest: the latest few."""
+_KNOWN: dict[str, Tasks] = {}
+"""Objectives that this worker has been sent, by digest, with the arrays of the latest handles: the latest few."""
 _KEPT = 4
+OBJECTIVE, ARRAYS = "objective", "arrays"
+"""What a worker asks for when it has not got it: the evaluation is then submitted again with it."""
 
 
-def remote_evaluate(digest: str, blob: bytes | None, probe: Probe, z: Array, seed: int) -> Answer | None:
-    """Evaluate in a worker; None asks for the objective, which is then sent along once (per worker, as a rule)."""
-    objective = _KNOWN.get(digest)
-    if objective is None:
+def remote_evaluate(digest: str, blob: bytes | None, sent: Any) -> Answer | str:
+    """Evaluate in a worker, or return what the worker lacks."""
+    tasks = _KNOWN.get(digest)
+    if tasks is None:
         if blob is None:
-            return None
-        objective = loads(blob)
+            return OBJECTIVE
+        tasks = Tasks(loads(blob), f"pid {os.getpid()}")
         while len(_KNOWN) >= _KEPT:
             del _KNOWN[next(iter(_KNOWN))]
-        _KNOWN[digest] = objective
-    return objective.evaluate(probe, z, seed, f"pid {os.getpid()}")
+        _KNOWN[digest] = tasks
+    try:
+        answer: Any = tasks.handle(unpacked(sent))
+    except Missing:
+        return ARRAYS
+    return answer  # type: ignore[no-any-return]
+
+
+class _Task:
+    """An evaluation under way: what was asked, what is sent for it, and what must go along."""
+
+    __slots__ = ("blob", "message", "misses", "probe")
+
+    def __init__(self, probe: Probe, message: Message) -> None:
+        self.probe, self.message = probe, message
+        self.blob, self.misses = False, 0
 
 
 class FuturesExecutor(InProcess):
     """Evaluate on a user's executor; only ``submit`` and its futures are used, and nothing is polled.
+
+    A submitted call carries a point, or from d = 100,000 on the name of one: workers of this machine map the arrays it
+    refers to, workers elsewhere are sent each version of them once, as a rule. The objective travels once per worker.
 
     Parameters
     ----------
     objective : Objective
         What is evaluated.
     pool : concurrent.futures.Executor
-        The user's; it is not shut down. Its submitted calls get a probe and a point, the objective once per worker.
+        The user's; it is not shut down.
     """
 
     def __init__(self, objective: Objective, pool: Any) -> None:
@@ -54,23 +74,44 @@ class FuturesExecutor(InProcess):
         self.local = isinstance(pool, cf.ThreadPoolExecutor)
         self.blob: bytes | None = None
         self.digest = ""
-        self.tasks: dict[Any, tuple[Probe, Array | None, int]] = {}
+        self.tasks: dict[Any, _Task] = {}
+        self.shared = SharedArrays()
+        self.elsewhere = False  # whether a worker cannot see the files of this machine
+        self.told: dict[tuple[str, ...], int] = {}  # arrays, by their files: how often they were sent
 
     def submit(self, state: State, probes: Sequence[Probe]) -> None:
-        """Materialize ``probes`` and hand them to the pool."""
+        """Materialize ``probes``, or make handles of them, and hand them to the pool."""
         x = state.arrays["x"]
         if self.blob is None and not self.local:  # only now: the evaluation of x0 completes the objective
             self.blob = dumps(self.objective)
             self.digest = hashlib.sha256(self.blob).hexdigest()
         for probe in probes:
+            if not self.local and travels_as_handle(state, probe):
+                self._send(_Task(probe, self.shared.handle(state, probe)))
+                continue
             z = materialize(state, probe, np.empty_like(x))
             slim = probe._replace(point=None)
             if self.local:
-                future = self.pool.submit(self.objective.evaluate, slim, z, state.seed)
-                self.tasks[future] = (probe, None, state.seed)
+                task = _Task(probe, Point(slim, z, state.seed))
+                self.tasks[self.pool.submit(self.objective.evaluate, slim, z, state.seed)] = task
             else:
-                future = self.pool.submit(remote_evaluate, self.digest, None, slim, z, state.seed)
-                self.tasks[future] = (probe, z, state.seed)
+                self._send(_Task(probe, Point(slim, z, state.seed)))
+
+    def _send(self, task: _Task) -> None:
+        """Submit an evaluation with what the workers are known to lack."""
+        message = task.message
+        if isinstance(message, Handle):
+            files = tuple(shared.path for shared in message.arrays.values())
+            # Idle workers take the first evaluations of a step: these bring its arrays to workers elsewhere. Later
+            # ones find them there; one that does not, twice, brings them itself.
+            told = self.told.get(files, 0)
+            if self.elsewhere and (told < getattr(self.pool, "_max_workers", 1) or task.misses > 1):
+                if not told:
+                    self.told.clear()
+                self.told[files] = told + 1
+                message = message._replace(sent=self.shared.arrays(message))
+        blob = self.blob if task.blob else None
+        self.tasks[self.pool.submit(remote_evaluate, self.digest, blob, packed(message))] = task
 
     def collect(self, timeout: float | None = None) -> list[Answer]:
         """Wait for the first future, and return all that are done."""
@@ -90,15 +131,22 @@ class FuturesExecutor(InProcess):
         return getattr(self.pool, "_max_workers", float("inf")) - len(self.tasks)
 
     def _take(self, future: Any) -> Answer | None:
-        probe, z, seed = self.tasks.pop(future)
+        task = self.tasks.pop(future)
         exception = future.exception()
         if exception is not None:
-            return self._lost(probe, exception)
-        answer: Answer | None = future.result()
-        if answer is None:  # a worker that has not seen the objective yet
-            again = self.pool.submit(remote_evaluate, self.digest, self.blob, probe._replace(point=None), z, seed)
-            self.tasks[again] = (probe, z, seed)
-        return answer
+            self.shared.done(task.probe)
+            return self._lost(task.probe, exception)
+        reply: Answer | str = future.result()
+        if isinstance(reply, str):
+            if reply == OBJECTIVE:
+                task.blob = True
+            else:
+                task.misses += 1
+                self.elsewhere = True
+            self._send(task)
+            return None
+        self.shared.done(task.probe)
+        return reply
 
     def _lost(self, probe: Probe, exception: BaseException) -> Answer:
         """Return the failed answer of a dead worker; what is no failure of the evaluation is raised."""
@@ -113,3 +161,4 @@ class FuturesExecutor(InProcess):
         for future in self.tasks:
             future.cancel()
         self.tasks.clear()
+        self.shared.close()

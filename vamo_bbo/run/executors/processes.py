@@ -19,7 +19,7 @@ from vamo_bbo.core.points import materialize
 from vamo_bbo.core.solver import State
 from vamo_bbo.core.types import Answer, Probe
 from vamo_bbo.run.executors.process import Listening, Worker
-from vamo_bbo.run.executors.shared import SHARED, SharedArrays
+from vamo_bbo.run.executors.shared import SharedArrays, travels_as_handle
 from vamo_bbo.run.executors.tasks import Declare, Message, Point, packed
 from vamo_bbo.run.objective import Objective
 from vamo_bbo.run.pickling import dumps
@@ -83,7 +83,7 @@ class ProcessExecutor:
         """Materialize ``probes``, or make handles of them, and send as many as there are idle workers."""
         x = state.arrays["x"]
         for probe in probes:
-            if x.size >= SHARED and probe.point is None and state.info.lower is None:
+            if travels_as_handle(state, probe):
                 self.queue.append((probe, self.shared.handle(state, probe)))
             else:
                 z = materialize(state, probe, np.empty_like(x))

@@ -14,10 +14,15 @@ from vamo_bbo.core.solver import State
 from vamo_bbo.core.types import Probe, ProbeId
 from vamo_bbo.run.executors.tasks import Handle, SharedArray
 
-__all__ = ["SHARED", "SharedArrays"]
+__all__ = ["SHARED", "SharedArrays", "travels_as_handle"]
 
 SHARED = 100_000
 """Dimension from which probes travel as handles; below, their points are sent."""
+
+
+def travels_as_handle(state: State, probe: Probe) -> bool:
+    """Return whether ``probe`` is sent as a name instead of a point: it is long, and others can compute it."""
+    return state.arrays["x"].size >= SHARED and probe.point is None
 
 
 def _memory_directory(needed: int) -> str | None:
@@ -76,6 +81,10 @@ class SharedArrays:
         for key in [k for k in self.files if k[0] == name and not self.users.get(k)]:
             os.unlink(self.files.pop(key).path)
             self.users.pop(key, None)
+
+    def arrays(self, handle: Handle) -> dict[str, Array]:
+        """Return the arrays of a handle that is under way, read from their files."""
+        return {name: np.fromfile(a.path, a.dtype).reshape(a.shape) for name, a in handle.arrays.items()}
 
     def done(self, probe: Probe) -> None:
         """Note that ``probe`` was answered."""

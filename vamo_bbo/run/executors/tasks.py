@@ -6,6 +6,7 @@ an array takes twenty times as long.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeAlias
 
@@ -17,7 +18,7 @@ from vamo_bbo.core.solver import State
 from vamo_bbo.core.types import AnchorRef, Answer, Probe
 from vamo_bbo.run.objective import Objective
 
-__all__ = ["Declare", "Handle", "Point", "Tasks", "packed", "unpacked"]
+__all__ = ["Declare", "Handle", "Missing", "Point", "Tasks", "packed", "unpacked"]
 
 _HERE = AnchorRef("point", 0)
 
@@ -55,6 +56,12 @@ class Handle(NamedTuple):
     """State arrays by name."""
     version: int
     """Version of the anchor, so that the worker knows when to map it anew."""
+    sent: Mapping[str, Array] | None = None
+    """The arrays themselves, for a worker on another machine, which keeps them for the handles that follow."""
+
+
+class Missing(Exception):
+    """A worker has neither the arrays of a handle nor the file system that holds them."""
 
 
 Message: TypeAlias = Point | Declare | Handle
@@ -108,15 +115,28 @@ class Tasks:
         return self.objective.evaluate(message.probe, message.z, message.seed, self.name)
 
     def _mapped(self, message: Handle) -> State:
-        """Return a state whose arrays are the shared ones, mapped read-only."""
+        """Return a state whose arrays are the shared ones, mapped read-only, or those that were sent.
+
+        Raises
+        ------
+        Missing
+            An array is nowhere to be found.
+        """
         state = self.state
-        if state is None:
+        if state is None or state.seed != message.seed or state.backend != message.backend:
             state = self.state = State(message.seed, message.backend, self.objective.info)
+            self.paths.clear()
         for name, shared in message.arrays.items():
-            if self.paths.get(name) != shared.path:
+            if self.paths.get(name) == shared.path:
+                continue
+            if message.sent is not None:
+                state.arrays[name] = message.sent[name]
+            elif os.path.exists(shared.path):  # its folder has a random name: no other machine has it
                 state.arrays[name] = np.memmap(shared.path, dtype=shared.dtype, mode="r", shape=shared.shape)
-                self.paths[name] = shared.path
-                state.cache.clear()  # bound directions refer to the old arrays
+            else:
+                raise Missing
+            self.paths[name] = shared.path
+            state.cache.clear()  # bound directions refer to the old arrays
         state.arrays.setdefault("x", state.arrays[message.probe.anchor.name])
         state.versions[message.probe.anchor.name] = message.version
         return state
