@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from vamo_bbo._typing import Direction, Law, Tag
 from vamo_bbo.backends import get
 from vamo_bbo.backends.layout import mulhi64, reduce_products
-from vamo_bbo.backends.philox import counter_words, normal_pair, philox4x32
+from vamo_bbo.backends.philox import FEW_WORDS, counter_words, normal_pair, philox4x32
 from vamo_bbo.backends.reference import ReferenceDirections
 
 # Known answers distributed with Random123 (Salmon et al. 2011): rounds, counter, key, output.
@@ -36,8 +36,9 @@ def test_philox_gives_the_known_answers(rounds, counter, key, answer):
     assert tuple(int(w) for w in philox4x32(numbers(counter), numbers(key), rounds)) == numbers(answer)
 
 
-def test_words_of_a_stream_are_blocks_in_order():
-    whole = counter_words(SEED, Tag.NOISE, 2**40 + 3, 9, 11)
+@pytest.mark.parametrize("n", [11, 4 * FEW_WORDS])  # Python's integers, arrays
+def test_words_of_a_stream_are_blocks_in_order(n):
+    whole = counter_words(SEED, Tag.NOISE, 2**40 + 3, 9, n)[:11]
     assert whole.dtype == np.uint32
     low, high = (2**40 + 3) & 0xFFFFFFFF, Tag.NOISE << 24 | (2**40 + 3) >> 32
     for block in range(3):

@@ -100,7 +100,7 @@ def test_error_order_in_the_smoothing():
     def error(make, mu):
         ctx = context(x=np.full(D, 0.7))
         exact = measure(make(4, 1e-6), ctx, f)
-        return np.abs(measure(make(4, mu), ctx, f).differences - exact.differences).max()
+        return np.abs(np.subtract(measure(make(4, mu), ctx, f).differences, exact.differences)).max()
 
     for make, order in ((ForwardDifference, 1), (CentralDifference, 2)):
         slope = np.log10(error(make, 1e-1) / error(make, 1e-2))

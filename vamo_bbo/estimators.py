@@ -145,27 +145,24 @@ class Difference:
 
     def _length(self, ctx: Context) -> float:
         """Return the rms perturbation of this step, capped at half the smallest width of the bounds."""
-        base = self.smoothing
+        base, state = self.smoothing, ctx.state
         if base is None:  # what the calibration of a noisy objective found, or the default
-            base = ctx.scalars.get("smoothing") or SMOOTHING[ctx.arrays["x"].dtype.itemsize]
-        length = base * self.schedule(ctx.step, ctx.scalars["progress"])
-        if ctx.state.attempt > 1:
+            base = state.scalars.get("smoothing") or SMOOTHING[state.arrays["x"].dtype.itemsize]
+        length = base * self.schedule(state.step, state.scalars["progress"])
+        if state.attempt > 1:
             # Beside a region where the objective fails, both legs of a central difference may fail whatever the signs.
-            length *= RETRY ** (ctx.state.attempt - 1)
+            length *= RETRY ** (state.attempt - 1)
         if self.unit_length:
             length /= math.sqrt(ctx.size)
-        if ctx.info.lower is not None and ctx.info.upper is not None:
-            length = min(length, 0.5 * float((ctx.info.upper - ctx.info.lower).min()))
-        return length
+        return min(length, ctx.room)
 
     def directions(self, request: Request, ctx: Context) -> list[Direction]:
         """Return the directions of the request's stream."""
-        tag, step, attempt = request.stream
-        mask = self.mask
+        (tag, step, attempt), law, mask = request.stream, self.law, self.mask
+        q, new = self.count(ctx.size), tuple.__new__  # as in plan
         if self.sweep:
-            return [Direction(Law.COORDINATE, step, j, 0, tag, mask) for j in range(ctx.size)]
-        q = self.count(ctx.size)
-        return [Direction(self.law, step, j + attempt * q, q, tag, mask) for j in range(q)]
+            return [new(Direction, (Law.COORDINATE, step, j, 0, tag, mask)) for j in range(q)]
+        return [new(Direction, (law, step, j, q, tag, mask)) for j in range(attempt * q, (attempt + 1) * q)]
 
     def scale(self, u: AnyDirection, ctx: Context) -> float:
         """Return the factor that makes the raw direction rms-1 over the coordinates it touches."""
@@ -183,30 +180,41 @@ class Difference:
         step, phase, attempt = state.step, state.phase, state.attempt
         # Per-sample values let a sample that fails in one leg leave that difference, not distort its mean.
         want: Want = "values" if ctx.info.n_samples is not None and ctx.info.per_sample else "value"
-        legs: list[tuple[AnyDirection | None, float]] = [] if self.central else [(None, length)]
-        for u in self.directions(request, ctx):
-            h = length * self.scale(u, ctx) if self.law is Law.SPHERE else length
-            legs.append((u, h))
-            if self.central:
-                legs.append((u, -h))
-        new = tuple.__new__  # a hot loop: half the time of Probe(...)
+        us: Sequence[AnyDirection] = self.directions(request, ctx)
+        sphere, h, k = self.law is Law.SPHERE, length, first
+        scales = [self.scale(u, ctx) for u in us] if sphere else ()
+        new, central = tuple.__new__, self.central  # a hot loop: half the time of Probe(...)
         probes: list[Probe] = []
+        add = probes.append
         for batch in request.batches:
-            for leg, h in legs:
-                key = (step, phase, attempt, first + len(probes))
-                probes.append(new(Probe, (key, at, leg, h, batch, want, step, None)))
+            if not central:
+                add(new(Probe, ((step, phase, attempt, k), at, None, length, batch, want, step, None)))
+                k += 1
+            for j, u in enumerate(us):
+                if sphere:
+                    h = length * scales[j]
+                add(new(Probe, ((step, phase, attempt, k), at, u, h, batch, want, step, None)))
+                k += 1
+                if central:
+                    add(new(Probe, ((step, phase, attempt, k), at, u, -h, batch, want, step, None)))
+                    k += 1
         return probes
 
     def reduce(
         self, request: Request, ctx: Context, probes: Sequence[Probe], answers: Sequence[Answer]
     ) -> Measured | None:
         """Return the estimate; a failed leg removes its direction, a failed base the whole measurement."""
+        plain = ctx.info.n_samples is None
+        if plain or (not ctx.info.per_sample and len(request.batches) == 1):
+            differences, values = self._pairs([a[1] if a[5] is None else math.nan for a in answers])  # value, error
+            if not plain:
+                factor = ctx.weight(request.batches[0])
+                differences = [factor * d for d in differences]
+            return self._measured(ctx, probes, differences, values)
         n_legs = len(probes) // len(request.batches)
         legs = probes[:n_legs]
         if request.per_sample:
             return self._table(ctx, legs, _columns(ctx, probes, answers, n_legs))
-        if ctx.info.n_samples is None:
-            return self._measured(ctx, legs, *self._pairs([a.value if a.error is None else math.nan for a in answers]))
         differences, values = self._pairs(_columns(ctx, probes, answers, n_legs))
         factor = ctx.weight(request.batches[0]) if len(request.batches) == 1 else 1.0
         counts = None if ctx.info.per_sample else [a.n_samples for a in answers[::n_legs]]
@@ -216,51 +224,53 @@ class Difference:
 
     def _pairs(self, legs: Sequence[Any]) -> tuple[list[Any], list[Any]]:
         """Return the difference of every direction's legs, and the values at the anchor (or their best stand-in)."""
-        if self.central:
-            pairs = list(zip(legs[::2], legs[1::2], strict=True))
-            return [plus - minus for plus, minus in pairs], [0.5 * (plus + minus) for plus, minus in pairs]
-        return [leg - legs[0] for leg in legs[1:]], [legs[0]]
+        base = legs[0]
+        if not self.central:
+            return [leg - base for leg in legs[1:]], [base]
+        if len(legs) == 2:  # the hot path of SPSA
+            return [base - legs[1]], [0.5 * (base + legs[1])]
+        pairs = list(zip(legs[::2], legs[1::2], strict=True))
+        return [plus - minus for plus, minus in pairs], [0.5 * (plus + minus) for plus, minus in pairs]
 
     def _measured(
         self, ctx: Context, legs: Sequence[Probe], differences: Sequence[float], values: Sequence[float]
     ) -> Measured | None:
         us: list[AnyDirection] = []
         quotients: list[float] = []
-        scales: list[float] = []
+        width = 2.0 if self.central else 1.0
         for probe, difference in zip(legs[::2] if self.central else legs[1:], differences, strict=True):
-            if math.isfinite(difference):
-                u, h = probe.direction, probe.h
-                assert u is not None
-                scale = self.scale(u, ctx) if self.law is Law.SPHERE else 1.0
-                us.append(u)
-                # Per rms length: h = length * scale.
-                quotients.append(difference * scale / (2.0 * h if self.central else h))
-                scales.append(scale)
+            if difference - difference == 0.0:  # neither NaN nor infinite
+                us.append(probe[2])  # type: ignore[arg-type]
+                quotients.append(difference / (width * probe[3]))
         if not us:
             return None
-        weights = self._weights(ctx, us, scales)
-        estimate = Estimate(tuple(zip([w * q for w, q in zip(weights, quotients, strict=True)], us, strict=True)))
-        if not estimate.finite:
-            return None
-        finite = [v for v in values if math.isfinite(v)]
-        value = sum(finite) / len(finite) if finite else math.nan
-        return Measured(estimate, value, tuple(us), np.array(quotients), None, np.array(weights))
+        if self.law is Law.SPHERE:
+            scales = [self.scale(u, ctx) for u in us]
+            quotients = [q * scale for q, scale in zip(quotients, scales, strict=True)]  # h = length * scale
+            factor = self._factor(ctx, len(us))
+            weights = [factor * scale for scale in scales]
+        else:
+            weights = [self._factor(ctx, len(us))] * len(us)
+        terms = tuple([(w * q, u) for w, q, u in zip(weights, quotients, us, strict=True)])
+        value = sum(values) / len(values)
+        if value - value != 0.0:
+            finite = [v for v in values if math.isfinite(v)]
+            value = sum(finite) / len(finite) if finite else math.nan
+        return tuple.__new__(Measured, (Estimate(terms), value, tuple(us), quotients, None, weights, None))
 
-    def _weights(self, ctx: Context, us: Sequence[AnyDirection], scales: Sequence[float]) -> list[float]:
-        """Return the coefficients of ``D_j u_j`` (raw u_j); a lost random direction renormalizes the mean."""
+    def _factor(self, ctx: Context, found: int) -> float:
+        """Return the coefficient of ``D_j u_j`` (rms-1 u_j); a lost random direction renormalizes the mean."""
         if self.sweep:
-            return list(scales)
-        size = ctx.size if self.mask is None else int(ctx.arrays[self.mask].sum())
-        factor = law_factor(self.law, len(us), size)
+            return 1.0
         if self.law is Law.BLOCK:
-            factor = self.count(ctx.size) / len(us)
-        return [factor * s for s in scales]
+            return self.count(ctx.size) / found
+        return law_factor(self.law, found, ctx.size if self.mask is None else int(ctx.arrays[self.mask].sum()))
 
     def _table(self, ctx: Context, legs: Sequence[Probe], columns: Sequence[FloatArray]) -> Measured | None:
         """Return the differences of every sample (or fixed batch), shape (n, q); a row with a failure is NaN."""
         assert not self.central
         us = [p.direction for p in legs[1:] if p.direction is not None]
-        scales = [self.scale(u, ctx) for u in us]
+        scales, factor = [self.scale(u, ctx) for u in us], self._factor(ctx, len(us))
         differences = np.stack([c - columns[0] for c in columns[1:]], axis=1)
         differences *= np.array(scales) / np.array([p.h for p in legs[1:]])
         complete = np.isfinite(differences).all(axis=1)
@@ -268,11 +278,15 @@ class Difference:
         if not complete.any():
             return None
         value = float(np.mean(columns[0][complete]))
-        return Measured(Estimate(), value, tuple(us), differences, None, np.array(self._weights(ctx, us, scales)))
+        return Measured(Estimate(), value, tuple(us), weights=[factor * s for s in scales], table=differences)
 
 
 def _mean(rows: FloatArray, counts: Sequence[int] | None) -> float:
     """Return the mean of the finite rows, weighted by ``counts``; NaN if there is none."""
+    if counts is None:
+        mean = float(np.add.reduce(rows)) / len(rows)  # a fifth of the time of np.mean
+        if mean - mean == 0.0:
+            return mean
     finite = np.isfinite(rows)
     if counts is None:
         return float(np.mean(rows if finite.all() else rows[finite])) if finite.any() else math.nan
@@ -364,8 +378,8 @@ class Replicates:
         self, request: Request, ctx: Context, probes: Sequence[Probe], answers: Sequence[Answer]
     ) -> Measured | None:
         """Return the values that did not fail, or None if all did."""
-        values = np.array([v for v in map(_value, answers) if math.isfinite(v)])
-        return Measured(Estimate(), float(np.mean(values)), differences=values) if values.size else None
+        values = [v for v in map(_value, answers) if math.isfinite(v)]
+        return Measured(Estimate(), math.fsum(values) / len(values), differences=values) if values else None
 
 
 @dataclass(frozen=True, slots=True)

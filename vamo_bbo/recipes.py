@@ -10,13 +10,15 @@ from typing import Literal
 import numpy as np
 
 from vamo_bbo._errors import CapabilityError, OptionError
-from vamo_bbo._typing import Array, Direction, FloatArray, Law, Tag
+from vamo_bbo._typing import Direction, FloatArray, Law, Tag
 from vamo_bbo.core.estimate import Estimate, Measured
 from vamo_bbo.core.solver import ArraySpec, Context, Cost, Estimator, Request, Stream
 from vamo_bbo.core.types import ProblemInfo
 from vamo_bbo.estimators import Difference, FirstOrder
 
 __all__ = ["ControlVariate", "Plain", "Recursive", "Residual", "check_mixing", "mixing_coefficients"]
+
+_NO_BATCH = (None,)
 
 Mixing = float | Literal["paper", "optimal"]
 
@@ -80,7 +82,8 @@ class Plain:
 
     def plan(self, ctx: Context) -> tuple[Request, ...]:
         """Return the one request."""
-        return (Request("x", self.estimator, ctx.anchor("x"), (ctx.mini_batch(),), ctx.stream(Tag.MAIN)),)
+        batches = _NO_BATCH if ctx.info.n_samples is None else (ctx.mini_batch(),)
+        return (Request("x", self.estimator, ctx.anchor("x"), batches, ctx.stream(Tag.MAIN)),)
 
     def combine(self, ctx: Context, got: Mapping[str, Measured]) -> Estimate | None:
         """Return the estimate as it is."""
@@ -229,10 +232,8 @@ class ControlVariate:
             assert full.gradient is not None
             full.estimate.fill(ctx.directions, 0, ctx.size, arrays["full_gradient"])
             return
-        assert full.weights is not None
         if self.table:
-            assert full.differences is not None
-            arrays["table"][...] = full.differences
+            arrays["table"][...] = full.table
             arrays["full_differences"][...] = self._table_mean(ctx)
             arrays["control_weights"][...] = full.weights
             return
@@ -248,7 +249,6 @@ class ControlVariate:
 
     def _aligned(self, ctx: Context, measured: Measured) -> FloatArray:
         """Return the differences in the order of the snapshot's directions, NaN where one failed, shape (q,)."""
-        assert measured.differences is not None
         known = dict(zip(measured.directions, measured.differences, strict=True))
         return np.array([known.get(u, math.nan) for u in self._directions(ctx)])
 
@@ -417,31 +417,34 @@ class Residual:
         )
 
     def combine(self, ctx: Context, got: Mapping[str, Measured]) -> Estimate | None:
-        """Return the corrected surrogate gradient."""
-        target, surrogate = got["target"], got["surrogate"]
-        assert target.differences is not None
-        assert target.weights is not None
-        assert surrogate.gradient is not None
-        share = ctx.scalars.get("surrogate_weight", 1.0)
-        along = self._along(ctx, target, surrogate.gradient)
-        norms2 = [ctx.directions.norm2(u) for u in target.directions] if self.mixing == "optimal" else [1.0]
-        alpha = mixing_coefficients(self.mixing, self.target.law, target.directions, ctx.size, norms2)
-        coefficients = alpha * target.weights * (target.differences - share * along)
-        terms = tuple(zip(coefficients.tolist(), target.directions, strict=True))
-        return Estimate(terms, ((share, surrogate.gradient),))
-
-    def _along(self, ctx: Context, target: Measured, s: Array) -> FloatArray:
-        """Return ``<s, u_j>`` for the rms-1 directions of the target, shape (q,)."""
-        scales = np.array([self.target.scale(u, ctx) for u in target.directions])
-        return np.asarray(ctx.project(s, target.directions) * scales)
-
-    def observe(self, ctx: Context, got: Mapping[str, Measured], estimate: Estimate) -> None:
-        """Update the regression of D on <s, u>, for later steps only."""
+        """Return the corrected surrogate gradient; the regression of D on <s, u> is for later steps only."""
         target, s = got["target"], got["surrogate"].gradient
-        assert target.differences is not None
         assert s is not None
-        along, scalars = self._along(ctx, target, s), ctx.scalars
-        scalars["sum_ds"] = self.memory * scalars.get("sum_ds", 0.0) + float(target.differences @ along)
-        scalars["sum_ss"] = self.memory * scalars.get("sum_ss", 0.0) + float(along @ along)
+        us, differences, scalars = target.directions, target.differences, ctx.scalars
+        share = scalars.get("surrogate_weight", 1.0)
+        along = ctx.project(s, us).tolist()
+        if self.target.law is Law.SPHERE:
+            along = [p * self.target.scale(u, ctx) for p, u in zip(along, us, strict=True)]
+        weights = target.weights
+        if self.mixing != 1.0:
+            norms2 = [ctx.directions.norm2(u) for u in us] if self.mixing == "optimal" else [1.0]
+            alphas = mixing_coefficients(self.mixing, self.target.law, us, ctx.size, norms2).tolist()
+            weights = [a * w for a, w in zip(alphas, weights, strict=True)]
+        parts = zip(weights, differences, along, us, strict=True)
+        terms = tuple([(w * (d - share * p), u) for w, d, p, u in parts])
+        self._learn(scalars, differences, along)
+        return Estimate(terms, ((share, s),))
+
+    def _learn(self, scalars: dict[str, float], differences: Sequence[float], along: Sequence[float]) -> None:
+        """Update the regression, unless an overflow would stay in its sums for good."""
+        products = sum([d * p for d, p in zip(differences, along, strict=True)])
+        squares = sum([p * p for p in along])
+        if not math.isfinite(products + squares):
+            return
+        scalars["sum_ds"] = self.memory * scalars.get("sum_ds", 0.0) + products
+        scalars["sum_ss"] = self.memory * scalars.get("sum_ss", 0.0) + squares
         if scalars["sum_ss"] > 0:
             scalars["surrogate_weight"] = scalars["sum_ds"] / scalars["sum_ss"]
+
+    def observe(self, ctx: Context, got: Mapping[str, Measured], estimate: Estimate) -> None:
+        """Learn nothing more: ``combine`` has the projections at hand."""

@@ -30,11 +30,16 @@ WORTH_WAKING = 6e5
 """Nanoseconds of work below which one thread works: waking another one and its cold cache cost about 0.15 ms."""
 PASS_COST, SIGN_COST, NORMAL_COST = 0.3, 0.1, 1.2
 """Nanoseconds per element of a pass over memory, and of generating an element on top of it, roughly."""
+LAYOUTS = 32
+"""Numbers of directions whose table is kept, to be filled anew by every call."""
+SIBLINGS = 64
+"""Most norms that are computed at once."""
 SUM_TILES = 1 << 13
 """Tiles whose sums are held at a time in a reduction."""
 
 _F32, _F64 = np.dtype(np.float32), np.dtype(np.float64)
 _BLANK = (0, 0, 0)
+_NO_TABLE = np.empty((0, 8), dtype=np.int64)
 _NO_WEIGHTS, _NO_PLACES = np.empty(0), np.empty(0, dtype=np.int64)
 
 
@@ -73,7 +78,8 @@ class NumbaDirections:
         self._pool = Pool(threads)
         self._perturb: dict[Any, Kernel] = {}
         self._perturb64: Any = None
-        self._last: tuple[Sequence[AnyDirection], Array] = ([], np.empty((0, 8), dtype=np.int64))
+        self._last: tuple[Sequence[AnyDirection], Array] = ([], _NO_TABLE)
+        self._layouts: dict[int, tuple[struct.Struct, Array]] = {}
         self._kernels: dict[tuple[str, Any], Kernel] = {}  # dtype.name takes a microsecond
 
     def support(self, u: AnyDirection, lo: int, hi: int) -> list[Range]:
@@ -106,11 +112,17 @@ class NumbaDirections:
             else:
                 plain = False
                 flat += self._named(u)
+        layout = self._layouts.get(len(flat))
+        if layout is None:
+            if len(self._layouts) >= LAYOUTS:
+                self._layouts.clear()
+            layout = self._layouts[len(flat)] = (struct.Struct(f"{len(flat)}q"), np.empty((len(us), 8), np.int64))
+        packer, table = layout
+        self._last = ([], _NO_TABLE)  # the table of as many directions is overwritten
         try:
-            packed = bytearray(struct.pack(f"{len(flat)}q", *flat))
+            packer.pack_into(table.data, 0, *flat)
         except struct.error:
             self._refuse(us)
-        table = np.frombuffer(packed, dtype=np.int64).reshape(-1, 8)
         if plain:
             self._last = (list(us), table)
         return table
@@ -182,6 +194,19 @@ class NumbaDirections:
 
     def perturb_pair(self, x: Array, u: AnyDirection, h: float, lo: int, hi: int, plus: Array, minus: Array) -> None:
         """Write ``x + h * u`` to ``plus`` and ``x - h * u`` to ``minus``; neither overlaps another array."""
+        if u.__class__ is Direction and u[5] is None and hi - lo < CROSSOVER:
+            law, step, index, count, tag, _ = u
+            try:
+                kernel = self._kernels["perturb_pair", plus.dtype]
+                rest = (law + 0, step, index, count, tag + 0, self._key)
+                if not kernel(x, plus, minus, h, lo, hi, self.size, *rest):
+                    return None
+            except (KeyError, TypeError, AttributeError, OverflowError):
+                pass
+        return self._pair_slowly(x, u, h, lo, hi, plus, minus)
+
+    def _pair_slowly(self, x: Array, u: AnyDirection, h: float, lo: int, hi: int, plus: Array, minus: Array) -> None:
+        """Check, compile, use threads: everything the short path leaves out."""
         for a, b in ((x, plus), (x, minus), (plus, minus)):
             checks.check_pair(a, b, lo, hi, self.size)
             checks.check_apart(a, b)
@@ -216,12 +241,17 @@ class NumbaDirections:
         if remembered is not None:
             return remembered
         checks.check_direction(u, self.size)
-        value = float(self._sums(np.empty(0), [u], own=True)[0])
-        if isinstance(u, Direction) and u.mask is None:
-            if len(self._norms) >= checks.CACHED_NORMS:
-                self._norms.clear()
-            self._norms[u] = value
-        return value
+        if not isinstance(u, Direction) or u.mask is not None:
+            return float(self._sums(np.empty(0), [u], own=True)[0])
+        if len(self._norms) >= checks.CACHED_NORMS:
+            self._norms.clear()
+        # Whoever wants the norm of one direction of a step wants all of them.
+        first = u.index - u.index % max(1, u.count)
+        us = [u]
+        if u.law is not Law.COORDINATE and u.index < first + SIBLINGS and first + u.count <= 1 << 32:
+            us = [u._replace(index=first + j) for j in range(min(u.count, SIBLINGS))]
+        self._norms.update(zip(us, self._sums(np.empty(0), us, own=True).tolist(), strict=True))
+        return self._norms[u]
 
     # ---- many directions ----
 
@@ -254,17 +284,28 @@ class NumbaDirections:
     ) -> None:
         """Add ``sum_k a_k g_k[lo:hi] + sum_j c_j u_j`` to ``out``: the sum first, from 0, in this order."""
         us = [u for _, u in terms]
-        if dense or hi - lo >= CROSSOVER:
+        if hi - lo >= CROSSOVER:
             return self._accumulate_any(terms, us, dense, lo, hi, out)
         try:
             kernel = self._kernels["accumulate", out.dtype]
+            weights, places = _NO_WEIGHTS, _NO_PLACES
+            if dense:
+                weights, places = np.array([a for a, _ in dense], dtype=np.float64), self._places(dense, out)
             coefs = np.array([c for c, _ in terms], dtype=np.float64)
-            table, key = self._table(us), self._key
-            if not kernel(out, lo, hi, self.size, key, coefs, table, _NO_WEIGHTS, _NO_PLACES):
+            if not kernel(out, lo, hi, self.size, self._key, coefs, self._table(us), weights, places):
                 return None
         except (KeyError, TypeError, AttributeError):
             pass
         return self._accumulate_any(terms, us, dense, lo, hi, out)
+
+    def _places(self, dense: Sequence[tuple[float, Array]], out: Array) -> Array:
+        """Return where the arrays start; TypeError if the short path does not take one."""
+        for _, g in dense:
+            if g.dtype != out.dtype or g.shape != (self.size,) or not g.flags.c_contiguous:
+                raise TypeError
+            if np.may_share_memory(g, out):
+                raise TypeError
+        return np.array([g.ctypes.data for _, g in dense], dtype=np.int64)
 
     def _accumulate_any(
         self,
@@ -292,7 +333,7 @@ class NumbaDirections:
     def project(self, g: Array, us: Sequence[AnyDirection]) -> FloatArray:
         """Return ``<g, u_j>`` for every direction, over its support only."""
         checks.check_vector("g", g, self.size)
-        return self._sums(g, us, own=False)
+        return self._sums(g, list(us), own=False)
 
     def _sums(self, g: Array, us: Sequence[AnyDirection], *, own: bool) -> FloatArray:
         table = self._table(us)

@@ -22,6 +22,8 @@ Float32: TypeAlias = npt.NDArray[np.float32]
 
 ROUNDS = 10
 """Rounds of the generator."""
+FEW_WORDS = 32
+"""Words up to which Python's own integers are faster than arrays."""
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 """Philox multipliers (Salmon et al. 2011, Table 2)."""
 WEYL = (0x9E3779B9, 0xBB67AE85)
@@ -81,6 +83,15 @@ def philox4x32(
     return c0.astype(np.uint32), c1.astype(np.uint32), c2.astype(np.uint32), c3.astype(np.uint32)
 
 
+def _block(c0: int, c1: int, c2: int, c3: int, k0: int, k1: int) -> tuple[int, int, int, int]:
+    """Return one block of :func:`philox4x32`, in Python's integers: for few words ten times as fast as arrays."""
+    for _ in range(ROUNDS):
+        p0, p1 = c0 * MULTIPLIERS[0], c2 * MULTIPLIERS[1]
+        c0, c1, c2, c3 = p1 >> 32 ^ c1 ^ k0, p1 & 0xFFFFFFFF, p0 >> 32 ^ c3 ^ k1, p0 & 0xFFFFFFFF
+        k0, k1 = k0 + WEYL[0] & 0xFFFFFFFF, k1 + WEYL[1] & 0xFFFFFFFF
+    return c0, c1, c2, c3
+
+
 def stream_high(step: int, tag: int) -> int:
     """Return counter word 3: the tag in the high byte, the high bits of the step below it."""
     return int(tag) << 24 | step >> 32
@@ -110,6 +121,11 @@ def counter_words(seed: int, tag: int, step: int, index: int, n: int) -> Words:
     >>> counter_words(0, Tag.MAIN, 0, 0, 5).tolist()[:2] == [0x6627E8D5, 0xE169C58D]
     True
     """
+    if n <= FEW_WORDS:
+        few: list[int] = []
+        for block in range(-(-n // 4)):
+            few += _block(block, index, step & 0xFFFFFFFF, stream_high(step, tag), seed & 0xFFFFFFFF, seed >> 32)
+        return np.array(few[:n], dtype=np.uint32)
     blocks = np.arange(-(-n // 4), dtype=np.uint64)
     counter = (blocks, index, step & 0xFFFFFFFF, stream_high(step, tag))
     return np.stack(philox4x32(counter, (seed & 0xFFFFFFFF, seed >> 32)), axis=-1).reshape(-1)[:n]

@@ -98,7 +98,6 @@ class Calibration(NamedTuple):
         scalars = ctx.scalars
         if "replicates" in got:
             values = got["replicates"].differences
-            assert values is not None
             if len(values) > 1:
                 _add_noise(scalars, float(np.var(values, ddof=1)), len(values) - 1)
         if "slopes" not in got:
@@ -107,8 +106,8 @@ class Calibration(NamedTuple):
             elif self.enough:
                 return 0
             return ctx.phase - 1
-        slopes, noise, length = got["slopes"].differences, _noise(scalars), scalars.get("smoothing", 0.0)
-        assert slopes is not None
+        slopes = np.asarray(got["slopes"].differences)
+        noise, length = _noise(scalars), scalars.get("smoothing", 0.0)
         power = float(np.mean(slopes**2))
         if length > 0.0:
             scalars["smoothing"] = self._smoothing(power, noise, length)

@@ -44,14 +44,18 @@ RECOVERY = math.sqrt(2.0)
 """Growth of a step that failures have shortened, per success, up to its full length: two successes undo a failure."""
 
 
+_NO_REDUCTIONS: Mapping[str, float] = {}
+
+
 class _Round(NamedTuple):
     """The plan of an open round: derived from the state, cached beside it."""
 
     key: tuple[int, int, int]
-    requests: tuple[Request, ...]
-    slices: tuple[slice, ...]
+    requests: Sequence[Request]
     probes: tuple[Probe, ...]
-    ids: frozenset[ProbeId]
+    sizes: Sequence[int]
+    ids: list[ProbeId]
+    price: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,13 +192,19 @@ class Composite:
         else:
             requests = self.recipe_for(state.info).plan(ctx)
         probes: list[Probe] = []
-        slices: list[slice] = []
+        sizes: list[int] = []
         for request in requests:
-            start = len(probes)
-            probes += request.estimator.plan(request, ctx, start)
-            slices.append(slice(start, len(probes)))
-        plan = _Round(key, requests, tuple(slices), tuple(probes), frozenset([p[0] for p in probes]))
+            part = request.estimator.plan(request, ctx, len(probes))
+            sizes.append(len(part))
+            probes = probes + part if probes else part
+        price = math.nan
+        if state.info.n_samples is None:
+            price = 0.0
+            for probe in probes:
+                price += 1.0 if probe[5] == "value" else state.info.grad_cost
+        plan = _Round(key, requests, tuple(probes), sizes, [p[0] for p in probes], price)
         state.cache["round"] = plan
+        state.cache.pop("known", None)
         return plan
 
     def ask(self, state: State) -> tuple[Probe, ...]:
@@ -207,15 +217,21 @@ class Composite:
     def tell(self, state: State, answers: Sequence[Answer]) -> State:
         """Take answers; the last one of a round closes it."""
         plan = self._plan(state)
-        inbox, ids = state.inbox, plan.ids
+        inbox = state.inbox
+        if not inbox and [answer[0] for answer in answers] == plan.ids:  # the whole round, in order
+            self._close(state, plan, answers)
+            return state
+        known = state.cache.get("known")
+        if known is None:
+            known = state.cache["known"] = frozenset(plan.ids)
         for answer in answers:
             key = answer[0]
-            if key in ids and key not in inbox:
+            if key in known and key not in inbox:
                 inbox[key] = answer
             else:
                 state.scalars["ignored"] += 1
-        if len(inbox) == len(ids):
-            self._close(state, plan)
+        if len(inbox) == len(known):
+            self._close(state, plan, [inbox[key] for key in plan.ids])
         return state
 
     def status(self, state: State) -> Status | None:
@@ -234,17 +250,21 @@ class Composite:
             return state.arrays["average"]
         return state.arrays["last_good" if state.attempt and "last_good" in state.arrays else "x"]
 
-    def _close(self, state: State, plan: _Round) -> None:
+    def _close(self, state: State, plan: _Round, answers: Sequence[Answer]) -> None:
+        """End the round with ``answers`` in the order of its probes."""
         ctx = self._context(state)
-        answers = [state.inbox[p.id] for p in plan.probes]
-        self._spend(state, plan.probes, answers)
+        if state.scalars["horizon"] != math.inf:
+            self._spend(state, plan, answers)
         got: dict[str, Measured] = {}
-        for request, part in zip(plan.requests, plan.slices, strict=True):
-            measured = request.estimator.reduce(request, ctx, plan.probes[part], answers[part])
+        start = 0
+        for request, size in zip(plan.requests, plan.sizes, strict=True):
+            end = start + size
+            measured = request.estimator.reduce(request, ctx, plan.probes[start:end], answers[start:end])
             if measured is None:
                 self._failed(state)
                 return
             got[request.name] = measured
+            start = end
         if state.phase < 0:
             assert self.calibration is not None
             self._next(state, self.calibration.close(ctx, got))
@@ -269,8 +289,11 @@ class Composite:
 
     def _value_is_good(self, state: State, got: Mapping[str, Measured]) -> bool:
         """Keep the value at x; without a given learning rate, judge by it whether the last step helped."""
-        value = next((m.value for m in got.values() if math.isfinite(m.value)), math.nan)
-        if math.isnan(value):
+        for measured in got.values():
+            value = measured.value
+            if value - value == 0.0:
+                break
+        else:
             return True
         state.scalars["value"] = value
         # Values of different mini-batches do not compare.
@@ -281,14 +304,14 @@ class Composite:
         state.attempt = 0
         state.inbox.clear()
 
-    def _spend(self, state: State, probes: Sequence[Probe], answers: Sequence[Answer]) -> None:
-        if math.isinf(state.scalars["horizon"]):
-            return
-        scalars, price, spent = state.scalars, state.info.grad_cost, 0.0
-        for probe, answer in zip(probes, answers, strict=True):
-            spent += answer.n_samples if probe.want[0] == "v" else price * answer.n_samples
-        scalars["spent"] += spent
-        scalars["progress"] = min(1.0, scalars["spent"] / scalars["horizon"])
+    def _spend(self, state: State, plan: _Round, answers: Sequence[Answer]) -> None:
+        scalars, spent = state.scalars, plan.price
+        if spent != spent:
+            price, spent = state.info.grad_cost, 0.0
+            for probe, answer in zip(plan.probes, answers, strict=True):
+                spent += answer.n_samples if probe.want[0] == "v" else price * answer.n_samples
+        spent += scalars["spent"]
+        scalars["spent"], scalars["progress"] = spent, min(1.0, spent / scalars["horizon"])
 
     def _rms(self, ctx: Context, estimate: Estimate) -> float:
         size, total = ctx.size, 0.0
@@ -305,37 +328,41 @@ class Composite:
         """Move x by the rule; return False if the estimate is not finite."""
         state, rule = ctx.state, self.rule
         needs_rate = rule.learning_rate is None and "learning_rate" not in state.scalars
-        reductions: dict[str, float] = {}
+        reductions: Mapping[str, float] = _NO_REDUCTIONS
         if needs_rate or rule.reductions:
             rms = self._rms(ctx, estimate)
             if not math.isfinite(rms):
                 return False
-            reductions["rms"] = rms
+            reductions = {"rms": rms}
             if needs_rate:
                 set_learning_rate(state, rms)
         scalars = rule.scalars(ctx, reductions)
         state.scalars["step_size"] = scalars["learning_rate"]
-        if "last_good" in state.arrays:
-            state.arrays["last_good"][...] = state.arrays["x"]
+        arrays = state.arrays
+        if "last_good" in arrays:
+            arrays["last_good"][...] = arrays["x"]
         if rule.linear:
-            self._move_linear(ctx, -scalars["learning_rate"] * estimate)
+            self._move_linear(ctx, -scalars["learning_rate"], estimate)
         else:
             self._move(ctx, estimate, scalars)
         state.versions["x"] += 1
         return True
 
-    def _move_linear(self, ctx: Context, step: Estimate) -> None:
-        """Add a step to x: regenerated directions and dense parts in one fused pass."""
-        state, x = ctx.state, ctx.arrays["x"]
-        if "last_good" not in state.arrays:
-            state.undo = step.terms
-        if len(step.terms) == 1 and not step.dense:
-            ((c, u),) = step.terms
-            ctx.directions.perturb(x, u, c, 0, x.size, x)
+    def _move_linear(self, ctx: Context, factor: float, estimate: Estimate) -> None:
+        """Add a multiple of the estimate to x: regenerated directions and dense parts in one fused pass."""
+        state, info = ctx.state, ctx.info
+        arrays = state.arrays
+        x = arrays["x"]
+        if len(estimate.terms) == 1 and not estimate.dense and "last_good" in arrays:
+            ((c, u),) = estimate.terms
+            ctx.directions.perturb(x, u, factor * c, 0, ctx.size, x)
         else:
-            ctx.directions.accumulate(step.terms, step.dense, 0, x.size, x)
-        if ctx.info.lower is not None:
-            x.clip(ctx.info.lower, ctx.info.upper, out=x)
+            step = factor * estimate
+            if "last_good" not in arrays:
+                state.undo = step.terms
+            ctx.directions.accumulate(step.terms, step.dense, 0, ctx.size, x)
+        if info.lower is not None:
+            x.clip(info.lower, info.upper, out=x)
 
     def _move(self, ctx: Context, estimate: Estimate, scalars: Mapping[str, float]) -> None:
         """Fill the estimate tile by tile and let the rule move each tile."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ from vamo_bbo.backends import Directions
 __all__ = ["Estimate", "Measured"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, though nothing changes one: three are made per step
 class Estimate:
     r"""The vector :math:`\sum_j c_j u_j + \sum_k a_k g_k`, with directions by name and gradients by reference.
 
@@ -60,7 +61,11 @@ class Estimate:
     @property
     def finite(self) -> bool:
         """Whether every coefficient is finite (dense arrays are checked when they arrive)."""
-        return all(math.isfinite(c) for c, _ in self.terms) and all(math.isfinite(a) for a, _ in self.dense)
+        for parts in (self.terms, self.dense):
+            for c, _ in parts:
+                if c - c != 0.0:  # inf - inf and NaN
+                    return False
+        return True
 
     def fill(self, directions: Directions, lo: int, hi: int, out: Array) -> None:
         """Write coordinates lo..hi of the vector to ``out``, shape (hi - lo,)."""
@@ -90,17 +95,20 @@ class Measured(NamedTuple):
         Mean value at the anchor (NaN where it was not measured).
     directions : tuple of directions
         The directions whose differences were measured, in probe order, failed ones left out.
-    differences : (q,) or (n, q) float64 array or None
-        Difference quotients per rms length along each direction; per sample where the request said so.
+    differences : (q,) sequence of float
+        Difference quotients per rms length along each direction (of an estimator that repeats values: the values).
     gradient : (d,) array or None
         The dense gradient, where one was measured.
-    weights : (q,) float64 array or None
+    weights : (q,) sequence of float
         Coefficient that multiplies ``differences[j] * u_j`` (raw u_j) in ``estimate``.
+    table : (n, q) float64 array or None
+        The differences of every sample (or fixed batch), where the request said so.
     """
 
     estimate: Estimate
     value: float = math.nan
     directions: tuple[AnyDirection, ...] = ()
-    differences: FloatArray | None = None
+    differences: Sequence[float] = ()
     gradient: Array | None = None
-    weights: FloatArray | None = None
+    weights: Sequence[float] = ()
+    table: FloatArray | None = None

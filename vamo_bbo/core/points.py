@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from vamo_bbo._typing import Array
 from vamo_bbo.core.solver import State, directions_of
 from vamo_bbo.core.types import Probe
 
-__all__ = ["materialize"]
+__all__ = ["materialize", "materialize_rows"]
+
+PAYS = 3
+"""Points from which on one call for all of them is cheaper than one call each."""
 
 
 def materialize(state: State, probe: Probe, out: Array) -> Array:
@@ -43,4 +48,37 @@ def materialize(state: State, probe: Probe, out: Array) -> Array:
     if probe.direction is not None:
         directions.accumulate(((probe.h, probe.direction),), (), 0, anchor.size, out)
         out.clip(lower, upper, out=out)  # (upper - h) + h may round to just above upper
+    return out
+
+
+def materialize_rows(state: State, probes: Sequence[Probe], out: Array) -> Array:
+    """Write the points of several probes to the rows of ``out``, shape (k, d), and return it.
+
+    The same numbers as :func:`materialize`; consecutive probes around one anchor are one call of the backend.
+    """
+    bounded, start = state.info.lower is not None, 0
+    while start < len(probes):
+        probe, end = probes[start], start + 1
+        if probe.direction is not None and probe.point is None and not bounded:
+            anchor = probe.anchor
+            for other in probes[end:]:
+                if other.anchor is not anchor or other.direction is None or other.point is not None:
+                    break
+                end += 1
+        part = probes[start:end]
+        if len(part) == 2 and part[0].direction is part[1].direction and part[0].h == -part[1].h:
+            x, (_, _, u, h, *_) = state.arrays[probe.anchor.name], probe
+            directions_of(state).perturb_pair(x, u, h, 0, x.size, out[start], out[start + 1])  # type: ignore[arg-type]
+        elif len(part) < PAYS:
+            for k, one in enumerate(part, start):
+                materialize(state, one, out[k])
+        else:
+            us = [p[2] for p in part]
+            directions_of(state).perturb_rows(
+                state.arrays[probe.anchor.name],
+                us,  # type: ignore[arg-type]
+                [p[3] for p in part],
+                out[start:end],
+            )
+        start = end
     return out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
@@ -226,7 +227,7 @@ class Context:
         How mini-batches are drawn.
     """
 
-    __slots__ = ("batch_kind", "batch_size", "directions", "info", "size", "state")
+    __slots__ = ("batch_kind", "batch_size", "directions", "info", "room", "size", "state")
 
     def __init__(self, state: State, batch_size: int = 1, batch_kind: str = "epoch") -> None:
         self.state = state
@@ -236,6 +237,10 @@ class Context:
         self.batch_kind = batch_kind
         self.size = int(state.arrays["x"].size)
         """Dimension d."""
+        self.room = math.inf
+        """Half the smallest width of the bounds: the longest perturbation of a coordinate."""
+        if self.info.lower is not None and self.info.upper is not None:
+            self.room = 0.5 * float((self.info.upper - self.info.lower).min())
 
     @property
     def step(self) -> int:
@@ -259,7 +264,7 @@ class Context:
 
     def anchor(self, name: str) -> AnchorRef:
         """Return the handle of the present version of array ``name``."""
-        return self.state.anchor(name)
+        return AnchorRef(name, self.state.versions[name])
 
     def copy_anchor(self, source: str, target: str) -> None:
         """Copy point ``source`` to point ``target`` (a new version of ``target``)."""

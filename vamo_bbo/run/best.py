@@ -59,8 +59,8 @@ class Best:
         value = self.value
         if self.n is None:
             for probe, answer in pairs:
-                if answer.value < value:
-                    found, value = probe, answer.value
+                if answer[1] < value:
+                    found, value = probe, answer[1]
         else:
             for probe, answer in pairs:
                 new = self._full(probe, answer)

@@ -210,7 +210,7 @@ class _Loop:
             answers = executor.collect(None if self.deadline == math.inf else max(0.0, self.deadline - perf_counter()))
             if answers:
                 self.take(answers)
-            if perf_counter() > self.deadline:
+            if self.deadline != math.inf and perf_counter() > self.deadline:
                 self.stop(Code.MAX_TIME)
 
     def stop(self, code: Code, detail: str = "") -> None:
@@ -245,8 +245,7 @@ class _Loop:
         """Start ``fresh`` if all of it fits into the budget; else wait for what is under way, or end."""
         limit = self.run.ledger.afford(fresh)
         if limit is None:
-            for probe in fresh:
-                self.in_flight[probe.id] = probe
+            self.in_flight.update([(probe[0], probe) for probe in fresh])
             self.executor.submit(self.run.state, fresh)
         elif not self.in_flight:
             self.stop(
@@ -283,8 +282,8 @@ class _Loop:
         told: list[Answer] = []
         pairs: list[Pair] = []
         for answer in answers:
-            probe = in_flight.pop(answer.id)
-            if answer.error is None:
+            probe = in_flight.pop(answer[0])
+            if answer[5] is None:  # no error
                 pairs.append((probe, answer))
                 told.append(answer)
                 continue
@@ -294,13 +293,14 @@ class _Loop:
                 in_flight[probe.id] = probe
             else:
                 told.append(final)
+        best = run.best
         if pairs:
             run.ledger.count_all(pairs)
             self.look(pairs)
-            run.best.offer(run.state, pairs)
+            best.offer(run.state, pairs)
         if told:
             self.tell(told)
-        if run.best.value <= self.target:
+        if best.value <= self.target:
             self.stop(Code.TARGET)
 
     def failed(self, probe: Probe, answer: Answer) -> Answer | None:
@@ -328,22 +328,23 @@ class _Loop:
 
     def look(self, pairs: Sequence[Pair]) -> None:
         """Update the step's mean values, the worst value, and whether any two values differ."""
+        total, weights, worst = self.total, self.total_weight, self.told_worst
         for probe, answer in pairs:
-            value, weight = answer.value, answer.n_samples
+            value, weight = answer[1], answer[4]
             if value != value:
                 continue
-            self.total += weight * value
-            self.total_weight += weight
-            if probe.direction is None:
-                if probe.point is None:
-                    self.base += weight * value
-                    self.base_weight += weight
-            elif not self.compared:
+            total += weight * value
+            weights += weight
+            if probe.direction is not None:
                 self.compared = True
-            if value > self.told_worst:
-                self.told_worst = value
+            elif probe.point is None:
+                self.base += weight * value
+                self.base_weight += weight
+            if value > worst:
+                worst = value
             if not self.differs:
                 self.differs = self.seen.setdefault(probe.batch, value) != value
+        self.total, self.total_weight, self.told_worst = total, weights, worst
 
     def tell(self, answers: Sequence[Answer]) -> None:
         """Tell the solver, and notice a completed step."""
@@ -380,8 +381,10 @@ class _Loop:
         self.base = self.total = 0.0
         self.base_weight = self.total_weight = 0
         self.worst = self.told_worst
-        self.seen.clear()
-        self.tries.clear()
+        if self.seen:
+            self.seen.clear()
+        if self.tries:
+            self.tries.clear()
         run.history.append(record)
         if self.on_step is not None:
             try:

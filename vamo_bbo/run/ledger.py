@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from vamo_bbo.core.types import Answer, Probe, ProblemInfo
+from vamo_bbo.core.types import Answer, Batch, Probe, ProblemInfo
 from vamo_bbo.run.objective import sampling_size
 
 __all__ = ["Ledger"]
@@ -49,10 +49,15 @@ class Ledger:
         self.free_values = free_values
         self.nfev = self.njev = self.nfev_samples = self.njev_samples = 0
         self.pending_fev = self.pending_jev = 0
+        self._last: tuple[Batch | None, int] = (None, 0 if info.n_samples is None else info.n_samples)
 
     def cost(self, probe: Probe) -> tuple[int, int]:
         """Return (sample values, sample gradients) that ``probe`` costs."""
-        samples = 1 if self.n is None else sampling_size(probe, self.n)
+        samples = 1
+        if self.n is not None:
+            if probe.batch != self._last[0]:  # the probes of a round mostly share a batch
+                self._last = (probe.batch, sampling_size(probe, self.n))
+            samples = self._last[1]
         if probe.want == "gradient":
             return 0, samples
         if probe.want == "both":
@@ -61,9 +66,10 @@ class Ledger:
 
     def total(self, probes: Iterable[Probe]) -> tuple[int, int]:
         """Return the summed cost of ``probes``."""
+        plain = self.n is None
         values = gradients = 0
         for probe in probes:
-            if self.n is None and probe.want == "value":
+            if plain and probe.want == "value":
                 values += 1
             else:
                 v, g = self.cost(probe)
@@ -85,7 +91,7 @@ class Ledger:
         values, gradients = self.total(probes)
         if self.nfev_samples + self.pending_fev + values > self.maxfev:
             return "maxfev"
-        if self.njev_samples + self.pending_jev + gradients > self.maxjev:
+        if gradients and self.njev_samples + self.pending_jev + gradients > self.maxjev:
             return "maxjev"
         self.pending_fev += values
         self.pending_jev += gradients
@@ -108,13 +114,15 @@ class Ledger:
 
     def count_all(self, pairs: Sequence[tuple[Probe, Answer]]) -> None:
         """Count the probes of many answers."""
-        if self.n is not None or any(probe.want != "value" for probe, _ in pairs):
-            for probe, _ in pairs:
+        plain, simple = self.n is None, 0
+        for probe, _ in pairs:
+            if plain and probe.want == "value":
+                simple += 1
+            else:
                 self.count(probe)
-            return
-        self.nfev += len(pairs)
-        self.nfev_samples += len(pairs)
-        self.pending_fev -= len(pairs)
+        self.nfev += simple
+        self.nfev_samples += simple
+        self.pending_fev -= simple
 
     def release(self, probes: Iterable[Probe]) -> None:
         """Give back the reservation of probes that were not evaluated."""

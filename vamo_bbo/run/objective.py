@@ -85,6 +85,7 @@ class Objective:
         plain = self.scaling.trivial and noise is None and not vectorized and jac is not True
         self.simple = plain and not isinstance(fun, FiniteSum)  # f(x) is all there is to a value
         self.exception: Exception | None = None
+        self._drawn: tuple[Any, IndexArray] = (None, np.empty(0, dtype=np.int64))
         self.learn_mask = False  # set while x0 is evaluated: NaN there declares a coordinate of the gradient unknown
         self.mean_only = False  # whether the last losses were a batch mean
         self.sum = fun if isinstance(fun, FiniteSum) else None
@@ -103,6 +104,7 @@ class Objective:
         return {
             **self.__dict__,
             "exception": None,
+            "_drawn": (None, np.empty(0, dtype=np.int64)),
         }  # exceptions may hold anything, also what cannot be pickled
 
     @property
@@ -130,14 +132,6 @@ class Objective:
         """
         began = perf_counter()
         try:
-            if self.simple and probe.want == "value":
-                value = self.fun(z, *self.args)  # type: ignore[operator]
-                if type(value) is not float:
-                    value = outputs.scalar(value)
-                error = None if value - value == 0.0 else outputs.trouble(value)  # inf - inf is NaN
-                # The hot path: a plain tuple is twice as fast as the keyword call.
-                fields = (probe.id, value, None, None, 1, error, perf_counter() - began, worker, None)
-                return tuple.__new__(Answer, fields)
             x = z if self.scaling.trivial else self.scaling.to_user(z)
             if self.noise is not None:
                 self.keywords = {self.noise: noise_of(probe, seed, self.noise)}
@@ -153,7 +147,62 @@ class Objective:
             raise
         except Exception as exception:
             answer = self.failure(probe, exception)
-        return answer._replace(elapsed=perf_counter() - began, worker=worker)
+        fields = (*answer[:6], perf_counter() - began, worker, answer.log)  # faster than _replace
+        return tuple.__new__(Answer, fields)
+
+    def evaluate_in_turn(
+        self,
+        probes: Sequence[Probe],
+        points: Array,
+        seed: int,
+        answers: list[Answer],
+        *,
+        until: float = math.inf,
+        target: float = -math.inf,
+    ) -> bool:
+        """Append the answers to ``probes``, one after the other, to ``answers``; return whether it stopped early.
+
+        Parameters
+        ----------
+        probes : sequence of Probe
+            What is asked for.
+        points : (k, d) array
+            Their points in the solver's coordinates, as rows; overwritten, or kept by the user.
+        seed : int
+            As for :meth:`evaluate`.
+        answers : list of Answer
+            Receives each answer as soon as it is there: an interrupt loses none.
+        until : float
+            Stop after the first evaluation that ends later, in seconds of ``perf_counter``.
+        target : float
+            Stop after the first value at or below it.
+        """
+        fun, args, simple, new = self.fun, self.args, self.simple, tuple.__new__
+        now = perf_counter()
+        for probe, z in zip(probes, points, strict=True):
+            if simple and probe[5] == "value":  # the hot path of cheap objectives
+                began = now
+                try:
+                    value = fun(z, *args)  # type: ignore[operator]
+                    if type(value) is not float:
+                        value = outputs.scalar(value)
+                except (StopIteration, outputs.OutputError):
+                    raise
+                except Exception as exception:
+                    now = perf_counter()
+                    answer = self.failure(probe, exception)._replace(elapsed=now - began)
+                    value = math.nan
+                else:
+                    now = perf_counter()
+                    error = None if value - value == 0.0 else outputs.trouble(value)  # inf - inf is NaN
+                    answer = new(Answer, (probe[0], value, None, None, 1, error, now - began, "", None))
+            else:
+                answer = self.evaluate(probe, z, seed)
+                now, value = perf_counter(), answer.value
+            answers.append(answer)
+            if value <= target or now > until:
+                return True
+        return False
 
     def first(self, probe: Probe, z: Array, seed: int) -> tuple[Answer, dict[str, Any]]:
         """Evaluate x0 and return its answer with what it shows, for :meth:`declare`.
@@ -247,8 +296,14 @@ class Objective:
 
     def _evaluate_sum(self, problem: FiniteSum, probe: Probe, x: Array, seed: int) -> Answer:
         n = problem.n_samples
-        if probe.batch is not None:
-            return self._evaluate_batch(problem, probe, x, sampling.indices(probe.batch, seed, n))
+        batch = probe.batch
+        if batch is not None:
+            key, idx = self._drawn
+            if key != (batch, seed):
+                idx = sampling.indices(batch, seed, n)
+                if not idx.flags.writeable:  # the next probe probably has the same batch
+                    self._drawn = ((batch, seed), idx)
+            return self._evaluate_batch(problem, probe, x, idx)
         parts = []
         for lo in range(0, n, problem.chunk_size):
             idx = np.arange(lo, min(lo + problem.chunk_size, n), dtype=np.int64)

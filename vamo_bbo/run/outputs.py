@@ -65,6 +65,8 @@ def losses(value: Any, count: int) -> FloatArray | float:
     OutputError
         The length is not the number of samples, or the dtype is not real.
     """
+    if type(value) is float:
+        return value
     array = np.asarray(value)
     _real("FiniteSum: losses", array)
     if array.ndim == 0:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Sequence
 from time import perf_counter
 
 import numpy as np
 
 from vamo_bbo._typing import Array
-from vamo_bbo.core.points import materialize
+from vamo_bbo.core.points import materialize, materialize_rows
 from vamo_bbo.core.solver import State
 from vamo_bbo.core.types import Answer, Probe
 from vamo_bbo.run.executors import InProcess
@@ -18,6 +17,8 @@ from vamo_bbo.run.objective import LARGE, Objective
 
 __all__ = ["SerialExecutor"]
 
+ROWS = 2**16
+"""Most coordinates of the points that are formed at once."""
 SLICE = 0.05
 """Seconds after which ``collect`` returns what it has, so that time limits are looked at."""
 JOURNALED_SLICE = 0.001
@@ -43,7 +44,7 @@ class SerialExecutor(InProcess):
     def __init__(self, objective: Objective, *, f_target: float | None = None) -> None:
         self.objective = objective
         self.target = -math.inf if f_target is None or objective.sum is not None else f_target
-        self.queue: deque[Probe] = deque()
+        self.queue: list[Probe] = []
         self.state: State | None = None
         self.scratch: Array | None = None
         self.interrupt: KeyboardInterrupt | None = None
@@ -62,26 +63,31 @@ class SerialExecutor(InProcess):
             return []
         if self.objective.vectorized:
             return self._collect_rows()
-        state, queue, evaluate = self.state, self.queue, self.objective.evaluate
-        assert state is not None
-        like, seed, target = state.arrays["x"], state.seed, self.target
-        fresh = like.size < LARGE
+        queue, answers = self.queue, list[Answer]()
         deadline = perf_counter() + (self.slice if timeout is None else min(self.slice, timeout))
-        answers: list[Answer] = []
-        while queue:
-            out = np.empty(like.shape, like.dtype) if fresh else self._reused(like)
-            try:
-                answer = evaluate(queue[0], materialize(state, queue[0], out), seed)
-            except KeyboardInterrupt as interrupt:
-                if not answers:
-                    raise
-                self.interrupt = interrupt  # first hand over what was evaluated
-                break
-            queue.popleft()
-            answers.append(answer)
-            if answer.value <= target or perf_counter() > deadline:
-                break
+        try:
+            self._work(answers, deadline)
+        except KeyboardInterrupt as interrupt:
+            if not answers:
+                raise
+            self.interrupt = interrupt  # first hand over what was evaluated
+        del queue[: len(answers)]
         return answers
+
+    def _work(self, answers: list[Answer], deadline: float) -> None:
+        """Append the answers to queued probes, until the deadline or the target."""
+        state, probes, objective = self.state, self.queue, self.objective
+        assert state is not None
+        like = state.arrays["x"]
+        most = max(1, ROWS // like.size)
+        for lo in range(0, len(probes), most):
+            part = probes[lo : lo + most]
+            if like.size < LARGE:
+                points = materialize_rows(state, part, np.empty((len(part), like.size), like.dtype))
+            else:
+                points = materialize(state, part[0], self._reused(like))[None, :]
+            if objective.evaluate_in_turn(part, points, state.seed, answers, until=deadline, target=self.target):
+                return
 
     def _reused(self, like: Array) -> Array:
         if self.scratch is None:
@@ -99,12 +105,10 @@ class SerialExecutor(InProcess):
             point = materialize(state, chosen[0], np.empty_like(x))
             answers = [self.objective.evaluate(chosen[0], point, state.seed)]
         else:
-            rows = np.empty((len(chosen), x.size), x.dtype)
-            for probe, row in zip(chosen, rows, strict=True):
-                materialize(state, probe, row)
+            rows = materialize_rows(state, chosen, np.empty((len(chosen), x.size), x.dtype))
             answers = self.objective.evaluate_rows(chosen, rows, state.seed)
         done = {p.id for p in chosen}
-        self.queue = deque(p for p in queue if p.id not in done)
+        self.queue = [p for p in queue if p.id not in done]
         return answers
 
     def close(self) -> None:
