@@ -14,7 +14,7 @@ from vamo_bbo.core.points import materialize
 from vamo_bbo.core.solver import State
 from vamo_bbo.core.types import Answer, Probe
 from vamo_bbo.run.executors import InProcess
-from vamo_bbo.run.executors.shared import SharedArrays, travels_as_handle
+from vamo_bbo.run.executors.shared import SharedArrays, messages
 from vamo_bbo.run.executors.tasks import Handle, Message, Missing, Point, Tasks, packed, unpacked
 from vamo_bbo.run.objective import Objective
 from vamo_bbo.run.pickling import dumps, loads
@@ -81,21 +81,18 @@ class FuturesExecutor(InProcess):
 
     def submit(self, state: State, probes: Sequence[Probe]) -> None:
         """Materialize ``probes``, or make handles of them, and hand them to the pool."""
-        x = state.arrays["x"]
-        if self.blob is None and not self.local:  # only now: the evaluation of x0 completes the objective
-            self.blob = dumps(self.objective)
-            self.digest = hashlib.sha256(self.blob).hexdigest()
-        for probe in probes:
-            if not self.local and travels_as_handle(state, probe):
-                self._send(_Task(probe, self.shared.handle(state, probe)))
-                continue
-            z = materialize(state, probe, np.empty_like(x))
-            slim = probe._replace(point=None)
-            if self.local:
+        if self.local:
+            x = state.arrays["x"]
+            for probe in probes:
+                slim, z = probe._replace(point=None), materialize(state, probe, np.empty_like(x))
                 task = _Task(probe, Point(slim, z, state.seed))
                 self.tasks[self.pool.submit(self.objective.evaluate, slim, z, state.seed)] = task
-            else:
-                self._send(_Task(probe, Point(slim, z, state.seed)))
+            return
+        if self.blob is None:  # only now: the evaluation of x0 completes the objective
+            self.blob = dumps(self.objective)
+            self.digest = hashlib.sha256(self.blob).hexdigest()
+        for probe, message in messages(state, probes, self.shared):
+            self._send(_Task(probe, message))
 
     def _send(self, task: _Task) -> None:
         """Submit an evaluation with what the workers are known to lack."""

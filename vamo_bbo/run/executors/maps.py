@@ -6,14 +6,11 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
-from vamo_bbo.core.points import materialize
 from vamo_bbo.core.solver import State
 from vamo_bbo.core.types import Answer, Probe
 from vamo_bbo.run.executors import InProcess
-from vamo_bbo.run.executors.shared import SharedArrays, travels_as_handle
-from vamo_bbo.run.executors.tasks import Handle, Message, Missing, Point, Tasks
+from vamo_bbo.run.executors.shared import SharedArrays, messages
+from vamo_bbo.run.executors.tasks import Handle, Message, Missing, Tasks
 from vamo_bbo.run.objective import Objective
 
 __all__ = ["MapExecutor"]
@@ -64,13 +61,7 @@ class MapExecutor(InProcess):
 
     def submit(self, state: State, probes: Sequence[Probe]) -> None:
         """Materialize and queue ``probes``, or queue handles of them."""
-        x = state.arrays["x"]
-        for probe in probes:
-            if travels_as_handle(state, probe):
-                self.tasks.append(self.shared.handle(state, probe))
-            else:
-                z = materialize(state, probe, np.empty_like(x))
-                self.tasks.append(Point(probe._replace(point=None), z, state.seed))
+        self.tasks += [message for _, message in messages(state, probes, self.shared)]
 
     def collect(self, timeout: float | None = None) -> list[Answer]:
         """Evaluate all that is queued; ``timeout`` cannot be kept by a map."""

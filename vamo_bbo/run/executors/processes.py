@@ -11,15 +11,12 @@ from collections.abc import Mapping, Sequence
 from time import monotonic
 from typing import Any
 
-import numpy as np
-
 from vamo_bbo._errors import EvaluationError, OptionError
 from vamo_bbo._typing import Array
-from vamo_bbo.core.points import materialize
 from vamo_bbo.core.solver import State
 from vamo_bbo.core.types import Answer, Probe
 from vamo_bbo.run.executors.process import Listening, Worker
-from vamo_bbo.run.executors.shared import SharedArrays, travels_as_handle
+from vamo_bbo.run.executors.shared import SharedArrays, messages
 from vamo_bbo.run.executors.tasks import Declare, Message, Point, packed
 from vamo_bbo.run.objective import Objective
 from vamo_bbo.run.pickling import dumps
@@ -80,14 +77,9 @@ class ProcessExecutor:
         self.setup: bytes | None = None
 
     def submit(self, state: State, probes: Sequence[Probe]) -> None:
-        """Materialize ``probes``, or make handles of them, and send as many as there are idle workers."""
-        x = state.arrays["x"]
-        for probe in probes:
-            if travels_as_handle(state, probe):
-                self.queue.append((probe, self.shared.handle(state, probe)))
-            else:
-                z = materialize(state, probe, np.empty_like(x))
-                self.queue.append((probe, Point(probe._replace(point=None), z, state.seed)))
+        """Form the points of ``probes``, or make handles of them, and send as many as there are workers for."""
+        for probe, message in messages(state, probes, self.shared):
+            self.queue.append((probe, message))
         self._dispatch()
 
     def collect(self, timeout: float | None = None) -> list[Answer]:

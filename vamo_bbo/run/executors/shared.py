@@ -5,24 +5,21 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from vamo_bbo._typing import Array, StoredDirection
+from vamo_bbo.core.points import materialize_rows
 from vamo_bbo.core.solver import State
 from vamo_bbo.core.types import Probe, ProbeId
-from vamo_bbo.run.executors.tasks import Handle, SharedArray
+from vamo_bbo.run.executors.tasks import Handle, Message, Point, SharedArray
 
-__all__ = ["SHARED", "SharedArrays", "travels_as_handle"]
+__all__ = ["SHARED", "SharedArrays", "messages"]
 
 SHARED = 100_000
 """Dimension from which probes travel as handles; below, their points are sent."""
-
-
-def travels_as_handle(state: State, probe: Probe) -> bool:
-    """Return whether ``probe`` is sent as a name instead of a point: it is long, and others can compute it."""
-    return state.arrays["x"].size >= SHARED and probe.point is None
 
 
 def _memory_directory(needed: int) -> str | None:
@@ -98,3 +95,18 @@ class SharedArrays:
         self.directory = None
         self.files.clear()
         self.users.clear()
+
+
+def messages(state: State, probes: Sequence[Probe], shared: SharedArrays) -> list[tuple[Probe, Message]]:
+    """Return what is sent for each of ``probes``: its point, or from d = 100,000 on its name, where it has one."""
+    x, seed = state.arrays["x"], state.seed
+    if x.size < SHARED:
+        points = materialize_rows(state, probes, np.empty((len(probes), x.size), x.dtype))
+        return [(p, Point(p._replace(point=None), z, seed)) for p, z in zip(probes, points, strict=True)]
+    found: list[tuple[Probe, Message]] = []
+    for probe in probes:
+        if probe.point is None:
+            found.append((probe, shared.handle(state, probe)))
+        else:
+            found.append((probe, Point(probe._replace(point=None), probe.point.astype(x.dtype), seed)))
+    return found
