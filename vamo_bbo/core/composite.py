@@ -60,7 +60,7 @@ class _Round(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Composite:
-    """A solver made of parts: recipe (what to measure, how to combine it) x rule (how to move).
+    r"""A solver made of parts: recipe (what to measure, how to combine it) x rule (how to move).
 
     Parameters
     ----------
@@ -77,6 +77,10 @@ class Composite:
         Measurement at x0 for runs without a given learning rate; None uses the first step's own estimate.
     without_gradient : Recipe, optional
         Recipe for objectives without a gradient; None means they are refused.
+    averaging : float, optional
+        Power p of a polynomial average of the iterates,
+        :math:`\bar x_t = \bar x_{t-1} + \frac{p+1}{t+p} (x_t - \bar x_{t-1})`, which is then recommended (O. Shamir and
+        T. Zhang, Stochastic gradient descent for non-smooth optimization, ICML 2013, section 4); 0 is the mean of all.
     name : str
         Name for messages.
 
@@ -97,6 +101,7 @@ class Composite:
     sampling: Literal["auto", "epoch", "fixed", "iid"] = "auto"
     calibration: Calibration | None = None
     without_gradient: Recipe | None = None
+    averaging: float | None = None
     name: str = ""
 
     def __post_init__(self) -> None:
@@ -106,6 +111,9 @@ class Composite:
             raise OptionError(f"batch_size must be a positive integer, got {self.batch_size!r}.")
         if self.sampling not in ("auto", "epoch", "fixed", "iid"):
             raise OptionError(f"sampling must be 'auto', 'epoch', 'fixed' or 'iid', got {self.sampling!r}.")
+
+        if self.averaging is not None and not self.averaging >= 0:
+            raise OptionError(f"averaging must be at least 0 or None, got {self.averaging!r}.")
 
     def recipe_for(self, info: ProblemInfo) -> Recipe:
         """Return the recipe that suits the objective."""
@@ -120,6 +128,8 @@ class Composite:
             specs.append(ArraySpec("last_good", (size,)))
         specs += [ArraySpec(name, (size,)) for name in self.rule.slots]
         specs += self.recipe_for(info).arrays(info, size, self._batch_size(info))
+        if self.averaging is not None:
+            specs.append(ArraySpec("average", (size,)))
         if info.unknown is not None:
             specs.append(ArraySpec("unknown", (size,), "uint8"))
         return tuple(specs)
@@ -245,7 +255,7 @@ class Composite:
         return None
 
     def recommend(self, state: State) -> Array:
-        """Return the recipe's average of iterates, or the last point at which a round succeeded, or the iterate."""
+        """Return the average of iterates, or the last point at which a round succeeded, or the iterate."""
         if state.step and "average" in state.arrays:
             return state.arrays["average"]
         return state.arrays["last_good" if state.attempt and "last_good" in state.arrays else "x"]
@@ -285,7 +295,16 @@ class Composite:
             # A crash halves the step; successes win it back, so that random failures do not stop a run.
             state.scalars["damping"] = min(1.0, state.scalars["damping"] * RECOVERY)
         state.step += 1
+        if self.averaging is not None:
+            self._average(state.arrays["average"], state.arrays["x"], state.step)
         self._next(state, phase=0)
+
+    def _average(self, average: Array, x: Array, step: int) -> None:
+        assert self.averaging is not None
+        share = average.dtype.type((self.averaging + 1.0) / (step + self.averaging))
+        for lo in range(0, x.size, NORM_TILE):
+            tile = average[lo : lo + NORM_TILE]
+            tile += share * (x[lo : lo + NORM_TILE] - tile)
 
     def _value_is_good(self, state: State, got: Mapping[str, Measured]) -> bool:
         """Keep the value at x; without a given learning rate, judge by it whether the last step helped."""

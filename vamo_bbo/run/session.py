@@ -128,7 +128,7 @@ def _begin(
     first = start(objective, problem.z0, seed, ledger, executor)
     if total is not None and total.check_grad and total.has_gradient:
         check_gradient(objective, problem.z0, seed, ledger, executor)
-    kept = reserve(ledger, objective.info.noisy)
+    kept = reserve(ledger, objective.info.noisy, getattr(solver, "averaging", None) is not None)
     horizon = _horizon(ledger, kept, total.grad_cost if total is not None else 3.0)
     if store is not None:
         # A schedule that reads the horizon must go on as it began, also with another budget.

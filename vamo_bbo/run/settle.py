@@ -46,14 +46,16 @@ class Settled(NamedTuple):
     how: str
 
 
-def reserve(ledger: Ledger, noisy: bool) -> float:
+def reserve(ledger: Ledger, noisy: bool, averages: bool = False) -> float:
     """Return the sample values to keep back for the answer: none for a deterministic plain objective.
+
+    But one where the solver recommends an average of its iterates (``averages``), which was not evaluated.
 
     A finite sum: a full pass, but at most a tenth of ``maxfev``. A noisy objective: 30 evaluations, but at most a
     tenth.
     """
     if ledger.n is None and not noisy:
-        return 0.0
+        return float(averages and ledger.maxfev // SHARE >= 1)
     wanted = REPLICATES if ledger.n is None else ledger.n
     return float(min(wanted, ledger.maxfev // SHARE if math.isfinite(ledger.maxfev) else wanted))
 
@@ -61,15 +63,16 @@ def reserve(ledger: Ledger, noisy: bool) -> float:
 def settle(run: Run, executor: Executor | None = None) -> Settled:
     """Return the answer of ``run``.
 
-    Deterministic plain objective: the best evaluated point. Noisy: the solver's recommendation, evaluated up
-    to 30 times. Finite sum: the recommendation, evaluated on all samples if the budget left affords it, else
-    on as many as it does, in random order; a point that an earlier full pass found to be better is returned
-    instead. After Ctrl-C nothing more is evaluated.
+    Deterministic plain objective: the best evaluated point, an average of iterates among them. Noisy: the solver's
+    recommendation, evaluated up to 30 times; or the point of the lowest value, if a quarter of these evaluations at
+    each shows that it is better by more than a standard error. Finite sum: the recommendation, evaluated on all samples
+    if the budget left affords it, else on as many as it does, in random order; a point that an earlier full pass found
+    to be better is returned instead. After Ctrl-C nothing more is evaluated.
     """
     info, best = run.objective.info, run.best
     if info.n_samples is None and not info.noisy:
         if best.z is not None:
-            return Settled(best.z, best.value, 0.0, "best evaluated point")
+            return _average(run, executor) or Settled(best.z, best.value, 0.0, "best evaluated point")
         z = run.solver.recommend(run.state)
         return Settled(z, run.value, math.nan, f"last iterate; the best evaluated value was {best.value:.6g}")
     z = run.solver.recommend(run.state)
@@ -90,12 +93,15 @@ class _Evaluator(NamedTuple):
     run: Run
     executor: Executor
 
-    def __call__(self, z: Array, batches: Sequence[Batch | None], want: Want) -> list[Answer]:
-        """Return the successful answers at ``z``, on each of ``batches``, as far as the budget goes."""
+    def __call__(self, z: Array, batches: Sequence[Batch | None], want: Want, attempt: int = 0) -> list[Answer]:
+        """Return the successful answers at ``z``, on each of ``batches``, as far as the budget goes.
+
+        ``attempt`` tells the rounds of one run apart, for the journal.
+        """
         ledger = self.run.ledger
         tasks = []
         for i, batch in enumerate(batches):
-            probe = Probe((-2, self.run.nit, len(batches), i), START, None, 0.0, batch, want)
+            probe = Probe((-2, self.run.nit, 4 * len(batches) + attempt, i), START, None, 0.0, batch, want)
             if ledger.afford([probe]) is None:
                 tasks.append((probe, np.array(z)))
         answers = self.executor.evaluate(tasks, self.run.state.seed)
@@ -108,8 +114,37 @@ def _unknown(run: Run, z: Array) -> Settled:
     return Settled(z, run.value, math.nan, "latest value measured during the run")
 
 
+def _average(run: Run, executor: Executor | None) -> Settled | None:
+    """Return the average of iterates, where the solver recommends one and its value is the lowest."""
+    if "average" not in run.state.arrays or run.code in (Code.INTERRUPTED, Code.JOURNAL) or run.ledger.left < 1:
+        return None
+    z = run.solver.recommend(run.state)
+    answers = _Evaluator(run, executor or SerialExecutor(run.objective))(z, [None], "value")
+    if not answers or not answers[0].value < run.best.value:
+        return None
+    return Settled(np.array(z), answers[0].value, 0.0, "average of iterates")
+
+
+def _better(evaluate: _Evaluator, z: Array, other: Array, each: int) -> bool:
+    """Return whether ``other`` is better than ``z`` by more than a standard error, from ``each`` values of both."""
+    samples = []
+    for number, point in enumerate((z, other)):
+        values = [a.value for a in evaluate(point, [None] * each, "value", number + 1)]
+        if len(values) < 2:
+            return False
+        samples.append((float(np.mean(values)), float(np.var(values, ddof=1)) / len(values)))
+    (mean, variance), (low, spread) = samples
+    return mean - low > math.sqrt(variance + spread)
+
+
 def _replicates(evaluate: _Evaluator, z: Array) -> Settled:
     count = int(min(REPLICATES, evaluate.run.ledger.left))
+    best = evaluate.run.best.z
+    if best is not None and count // 4 >= 2 and not np.array_equal(best, z):
+        if _better(evaluate, z, best, count // 4):
+            z = best
+        count = int(min(count - 2 * (count // 4), evaluate.run.ledger.left))
+    # the values that chose are not among those that are reported: they favor the chosen point
     values = [a.value for a in evaluate(z, [None] * count, "value")]
     if not values:
         return _unknown(evaluate.run, z)

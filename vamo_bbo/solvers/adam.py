@@ -22,6 +22,7 @@ def adam(
     schedule: Schedule | None = None,
     batch_size: int | None = None,
     sampling: Literal["auto", "epoch", "fixed", "iid"] = "auto",
+    averaging: float | None = None,
 ) -> Composite:
     r"""Adam on mini-batch gradients.
 
@@ -37,7 +38,7 @@ def adam(
         The paper's defaults 0.9, 0.999, 1e-8.
     schedule : Schedule, optional
         Factor of the step size over time; constant by default.
-    batch_size, sampling
+    batch_size, sampling, averaging
         As in :func:`vamo_bbo.sgd`.
 
     Returns
@@ -62,4 +63,4 @@ def adam(
     True
     """
     rule = Adam(learning_rate, beta1, beta2, epsilon, schedule or Constant())
-    return Composite(Plain(FirstOrder()), rule, batch_size, sampling, name="adam")
+    return Composite(Plain(FirstOrder()), rule, batch_size, sampling, averaging=averaging, name="adam")

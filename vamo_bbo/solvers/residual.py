@@ -25,6 +25,7 @@ def residual(
     schedule: Schedule | None = None,
     batch_size: int | None = None,
     sampling: Literal["auto", "epoch", "fixed", "iid"] = "auto",
+    averaging: float | None = None,
 ) -> Composite:
     r"""Descent along a surrogate's gradient s, corrected by differences of the true objective.
 
@@ -40,7 +41,7 @@ def residual(
     ----------
     learning_rate : float, optional
         Step size :math:`\eta`; None makes the first step 0.01 ``x_scale`` in root mean square.
-    n_directions, smoothing, law, schedule, batch_size, sampling
+    n_directions, smoothing, law, schedule, batch_size, sampling, averaging
         As in :func:`vamo_bbo.zo_sgd`.
     mixing : float or "optimal", default 1
         Factor of the correction. 1 is unbiased whatever s is; "optimal" has the smallest error and a bias towards s.
@@ -77,5 +78,6 @@ def residual(
         batch_size,
         sampling,
         calibration(target, enough=True),
+        averaging=averaging,
         name="residual",
     )

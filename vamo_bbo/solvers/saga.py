@@ -139,6 +139,7 @@ def sarah(
     schedule: Schedule | None = None,
     batch_size: int | None = None,
     sampling: Sampling = "auto",
+    averaging: float | None = None,
 ) -> Composite:
     r"""SARAH (SPIDER): a direction that every mini-batch corrects, restarted by a full gradient.
 
@@ -150,7 +151,7 @@ def sarah(
         Step size :math:`\eta`; None makes the first step 0.01 ``x_scale`` in root mean square.
     epoch_length : int, optional
         Steps between full gradients; None means one pass over the data.
-    schedule, batch_size, sampling
+    schedule, batch_size, sampling, averaging
         As in :func:`vamo_bbo.sgd`.
 
     Returns
@@ -177,7 +178,9 @@ def sarah(
     True
     """
     recipe = Recursive(FirstOrder(), epoch_length)
-    return Composite(recipe, Descent(learning_rate, schedule or Constant()), batch_size, sampling, name="sarah")
+    return Composite(
+        recipe, Descent(learning_rate, schedule or Constant()), batch_size, sampling, averaging=averaging, name="sarah"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +247,7 @@ def storm(
     schedule: Schedule | None = None,
     batch_size: int | None = None,
     sampling: Sampling = "auto",
+    averaging: float | None = None,
 ) -> Composite:
     r"""STORM: recursive momentum, variance reduction without full gradients.
 
@@ -257,7 +261,7 @@ def storm(
         Step size :math:`\eta`; None makes the first step 0.01 ``x_scale`` in root mean square.
     decay : float, default 0.1
         a, in (0, 1]; 1 is stochastic gradient descent.
-    schedule, batch_size, sampling
+    schedule, batch_size, sampling, averaging
         As in :func:`vamo_bbo.sgd`.
 
     Returns
@@ -283,4 +287,6 @@ def storm(
     True
     """
     recipe = RecursiveMomentum(decay)
-    return Composite(recipe, Descent(learning_rate, schedule or Constant()), batch_size, sampling, name="storm")
+    return Composite(
+        recipe, Descent(learning_rate, schedule or Constant()), batch_size, sampling, averaging=averaging, name="storm"
+    )

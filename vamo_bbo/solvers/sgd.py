@@ -19,6 +19,7 @@ def sgd(
     schedule: Schedule | None = None,
     batch_size: int | None = None,
     sampling: Literal["auto", "epoch", "fixed", "iid"] = "auto",
+    averaging: float | None = None,
 ) -> Composite:
     r"""Stochastic gradient descent on mini-batches; gradient descent on an objective that is not a sum.
 
@@ -34,6 +35,10 @@ def sgd(
         Samples per step; None means ``min(32, n)``.
     sampling : {"auto", "epoch", "fixed", "iid"}
         How mini-batches are drawn, see :class:`~vamo_bbo.core.composite.Composite`.
+    averaging : float >= 0, optional
+        Recommend a running average of the iterates, with this power p: it looks back over about 1/(p+1) of the steps so
+        far (0: over all of them, Polyak and Ruppert's; 3 or 8: a suffix). For noise that keeps iterates from settling;
+        one vector more. None recommends the last iterate.
 
     Returns
     -------
@@ -57,5 +62,10 @@ def sgd(
     True
     """
     return Composite(
-        Plain(FirstOrder()), Descent(learning_rate, schedule or Constant()), batch_size, sampling, name="sgd"
+        Plain(FirstOrder()),
+        Descent(learning_rate, schedule or Constant()),
+        batch_size,
+        sampling,
+        averaging=averaging,
+        name="sgd",
     )

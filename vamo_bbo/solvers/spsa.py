@@ -25,6 +25,7 @@ def spsa(
     smoothing_decay: float = 0.101,
     batch_size: int | None = None,
     sampling: Literal["auto", "epoch", "fixed", "iid"] = "auto",
+    averaging: float | None = None,
 ) -> Composite:
     r"""Simultaneous perturbation stochastic approximation: two values per step, made for noise.
 
@@ -46,7 +47,7 @@ def spsa(
         A; Spall recommends a tenth of the expected number of steps.
     step_decay, smoothing_decay : float, default 0.602, 0.101
         Spall's exponents.
-    batch_size, sampling
+    batch_size, sampling, averaging
         As in :func:`vamo_bbo.sgd`.
 
     Returns
@@ -80,5 +81,6 @@ def spsa(
         batch_size,
         sampling,
         calibration(estimator),
+        averaging=averaging,
         name="spsa",
     )

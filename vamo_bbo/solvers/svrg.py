@@ -20,6 +20,7 @@ def svrg(
     schedule: Schedule | None = None,
     batch_size: int | None = None,
     sampling: Literal["auto", "epoch", "fixed", "iid"] = "auto",
+    averaging: float | None = None,
 ) -> Composite:
     r"""Stochastic variance-reduced gradient: the snapshot's gradients as control variate.
 
@@ -33,7 +34,7 @@ def svrg(
         Step size :math:`\eta`; None makes the first step 0.01 ``x_scale`` in root mean square.
     epoch_length : int, optional
         Steps per snapshot; None means one pass over the data.
-    schedule, batch_size, sampling
+    schedule, batch_size, sampling, averaging
         As in :func:`vamo_bbo.sgd`.
 
     Returns
@@ -59,4 +60,6 @@ def svrg(
     True
     """
     recipe = ControlVariate(FirstOrder(), FirstOrder(), mixing=1.0, epoch_length=epoch_length)
-    return Composite(recipe, Descent(learning_rate, schedule or Constant()), batch_size, sampling, name="svrg")
+    return Composite(
+        recipe, Descent(learning_rate, schedule or Constant()), batch_size, sampling, averaging=averaging, name="svrg"
+    )

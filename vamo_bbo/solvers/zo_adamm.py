@@ -26,6 +26,7 @@ def zo_adamm(
     schedule: Schedule | None = None,
     batch_size: int | None = None,
     sampling: Literal["auto", "epoch", "fixed", "iid"] = "auto",
+    averaging: float | None = None,
 ) -> Composite:
     r"""AMSGrad on a zeroth-order estimate g.
 
@@ -39,7 +40,7 @@ def zo_adamm(
         Step size :math:`\eta`; None means 0.01 (in units of ``x_scale``), the size of the first step.
     beta1, beta2 : float, default 0.9, 0.99
         Decay of the moments; see :class:`~vamo_bbo.rules.AdaMM`.
-    n_directions, smoothing, law, schedule, batch_size, sampling
+    n_directions, smoothing, law, schedule, batch_size, sampling, averaging
         As in :func:`vamo_bbo.zo_sgd`.
 
     Returns
@@ -71,5 +72,6 @@ def zo_adamm(
         batch_size,
         sampling,
         calibration(estimator),
+        averaging=averaging,
         name="zo-adamm",
     )

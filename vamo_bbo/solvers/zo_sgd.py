@@ -40,6 +40,7 @@ def zo_sgd(
     schedule: Schedule | None = None,
     batch_size: int | None = None,
     sampling: Literal["auto", "epoch", "fixed", "iid"] = "auto",
+    averaging: float | None = None,
 ) -> Composite:
     r"""Gradient descent along random directions, from function values only.
 
@@ -58,7 +59,7 @@ def zo_sgd(
         repeated values at x0 differ and no learning rate is given, a length whose differences stand out of the noise.
     law : {"rademacher", "normal", "sphere", "coordinate", "block"}
         Distribution of the directions. Bounds admit rademacher, coordinate and block.
-    schedule, batch_size, sampling
+    schedule, batch_size, sampling, averaging
         As in :func:`vamo_bbo.sgd`; a finite sum evaluates all values of a step on one mini-batch.
 
     Returns
@@ -91,5 +92,6 @@ def zo_sgd(
         batch_size,
         sampling,
         calibration(estimator),
+        averaging=averaging,
         name="zo-sgd",
     )

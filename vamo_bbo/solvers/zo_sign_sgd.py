@@ -24,6 +24,7 @@ def zo_sign_sgd(
     schedule: Schedule | None = None,
     batch_size: int | None = None,
     sampling: Literal["auto", "epoch", "fixed", "iid"] = "auto",
+    averaging: float | None = None,
 ) -> Composite:
     r"""Steps of equal size along the sign of a zeroth-order estimate.
 
@@ -33,7 +34,7 @@ def zo_sign_sgd(
     ----------
     learning_rate : float, optional
         Size of the first step in every coordinate; None means 0.01 (in units of ``x_scale``).
-    n_directions, smoothing, law, batch_size, sampling
+    n_directions, smoothing, law, batch_size, sampling, averaging
         As in :func:`vamo_bbo.zo_sgd`.
     schedule : Schedule, optional
         Factor of the step size over time; None means ``1/sqrt(k + 1)``, as sign steps do not shrink by themselves.
@@ -66,5 +67,6 @@ def zo_sign_sgd(
         batch_size,
         sampling,
         calibration(estimator),
+        averaging=averaging,
         name="zo-sign-sgd",
     )

@@ -28,6 +28,7 @@ def zo_svrg(
     schedule: Schedule | None = None,
     batch_size: int | None = None,
     sampling: Literal["auto", "epoch", "fixed", "iid"] = "auto",
+    averaging: float | None = None,
 ) -> Composite:
     r"""SVRG with every gradient replaced by a zeroth-order estimate.
 
@@ -49,7 +50,7 @@ def zo_svrg(
         snapshot. False draws the three estimates independently, as the paper's Algorithm 2.
     epoch_length : int, optional
         Steps per snapshot (the paper's m); None means one pass over the data.
-    schedule, batch_size, sampling
+    schedule, batch_size, sampling, averaging
         As in :func:`vamo_bbo.sgd`.
 
     Returns
@@ -90,5 +91,6 @@ def zo_svrg(
         batch_size,
         sampling,
         None if coordinate else calibration(estimator),
+        averaging=averaging,
         name="zo-svrg",
     )
