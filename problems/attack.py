@@ -137,6 +137,40 @@ class LowFrequencies:
         return np.asarray(scipy.fft.idctn(spectrum, axes=(2, 3), norm="ortho"))
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Modulated:
+    """Another basis times a fixed pattern of signs: the coefficients say where the pattern keeps its sign.
+
+    Networks for photographs are most easily fooled by fine stripes (Andriushchenko et al., "Square attack", ECCV 2020,
+    section 4.2), which tiles alone cannot make.
+
+    Parameters
+    ----------
+    basis : Basis
+        Such as :class:`Tiles`.
+    pattern : (c, h, w) array
+        Such as :func:`stripes`.
+    """
+
+    basis: Basis
+    pattern: Array
+
+    @property
+    def size(self) -> int:
+        """Number of coefficients."""
+        return self.basis.size
+
+    def __call__(self, coefficients: Array) -> Array:
+        """Map (k, size) to (k, c, h, w)."""
+        return self.basis(coefficients) * self.pattern
+
+
+def stripes(shape: Shape, rng: np.random.Generator) -> Array:
+    """Return random signs, one for each column and channel: vertical stripes, (c, h, w)."""
+    channels, height, width = shape
+    return np.repeat(rng.choice([-1.0, 1.0], (channels, 1, width)), height, axis=1)
+
+
 def margin(scores: Array, label: int, *, targeted: bool = False) -> Array:
     """Return how far each row is from success, negative where the attack has succeeded (Carlini and Wagner, 2017).
 

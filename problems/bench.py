@@ -1,14 +1,14 @@
-"""Methods x problems x seeds: exact budgets, one row a run, resumable, in parallel; profiles from the rows.
+"""Methods x problems x seeds: exact budgets, one row a run, resumable, in parallel.
 
 Every method, ours or a peer, sees only a function that counts, keeps the best value so far, and ends the run at the
-budget. What a run leaves is the sequence of its improvements, from which every profile can be drawn later.
+budget. What a run leaves is the sequence of its improvements, from which :mod:`problems.profiles` draws.
 """
 
 from __future__ import annotations
 
 import csv
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,92 +134,3 @@ def _read(path: Path) -> dict[tuple[str, str, str, str], dict[str, str]]:
     csv.field_size_limit(10**9)
     with path.open(newline="", encoding="utf-8") as file:
         return {(r["problem"], r["method"], r["seed"], r["budget"]): r for r in csv.DictReader(file)}
-
-
-def complete(rows: Sequence[dict[str, str]], runs: int) -> list[dict[str, str]]:
-    """Return the rows of the problems that have all their ``runs``: profiles compare equals with equals."""
-    counts: dict[str, int] = {}
-    for row in rows:
-        counts[row["problem"]] = counts.get(row["problem"], 0) + 1
-    return [row for row in rows if counts[row["problem"]] == runs]
-
-
-def improvements(row: dict[str, str]) -> Array:
-    """Return the improvements of a run, (k, 2): count and best value."""
-    pairs = [step.split(":") for step in row["improvements"].split()]
-    return np.array(pairs, dtype=float).reshape(-1, 2)
-
-
-def evaluations_to(row: dict[str, str], target: float) -> float:
-    """Return the count at which a run first had a value at or below ``target``, or inf."""
-    steps = improvements(row)
-    hits = steps[steps[:, 1] <= target]
-    return float(hits[0, 0]) if len(hits) else float("inf")
-
-
-def data_profile(rows: Sequence[dict[str, str]], tolerance: float) -> dict[str, Array]:
-    """Return, by method, the evaluations / (d + 1) that each run needed, inf where it did not get there.
-
-    A run has got there when it has reduced the objective by ``1 - tolerance`` of what is possible: the value at x0 less
-    the optimum, or less the best value of any run where no optimum is known (Moré and Wild, SIAM J. Optim. 20, 2009).
-    """
-    needed: dict[str, list[float]] = {row["method"]: [] for row in rows}
-    for name in sorted({row["problem"] for row in rows}):
-        mine = [row for row in rows if row["problem"] == name]
-        start, lowest = _range(name, mine)
-        for row in mine:
-            needed[row["method"]].append(
-                evaluations_to(row, lowest + tolerance * (start - lowest)) / (int(row["dimension"]) + 1)
-            )
-    return {method: np.array(counts) for method, counts in needed.items()}
-
-
-def _range(name: str, rows: Sequence[dict[str, str]]) -> tuple[float, float]:
-    problem = registry.get(name)
-    reached = min(float(row["best"]) for row in rows)
-    known = problem.reference.value if problem.reference is not None else np.inf
-    return problem.value(problem.x0), min(reached, known)
-
-
-def table(rows: Sequence[dict[str, str]], tolerances: Sequence[float] = (1e-1, 1e-3, 1e-5)) -> str:
-    """Return the share of runs solved to each tolerance, the best method first, as text."""
-    profiles = {tolerance: data_profile(rows, tolerance) for tolerance in tolerances}
-    errors = {m: sum(1 for row in rows if row["method"] == m and row["error"]) for m in profiles[tolerances[0]]}
-    shares = {m: [float(np.mean(np.isfinite(profiles[t][m]))) for t in tolerances] for m in errors}
-    head = f"{'method':20} {'runs':>5} " + " ".join(f"{'solved to ' + format(t, 'g'):>16}" for t in tolerances)
-    lines = [head + f" {'failed':>7}"]
-    for method in sorted(shares, key=lambda method: [-share for share in shares[method]][::-1]):
-        cells = " ".join(f"{100 * share:14.1f} %" for share in shares[method])
-        lines.append(f"{method:20} {len(profiles[tolerances[0]][method]):5} {cells} {errors[method]:7}")
-    return "\n".join(lines)
-
-
-def draw(
-    rows: Sequence[dict[str, str]], path: Path, title: str, tolerances: Sequence[float] = (1e-1, 1e-3, 1e-5)
-) -> None:
-    """Draw a data profile for each tolerance."""
-    from problems.data import require
-    from problems.plots import COLOURS
-
-    figure = require("matplotlib.figure", "matplotlib", why="A picture").Figure((13, 4.6), layout="constrained")
-    for axis, tolerance in zip(figure.subplots(1, len(tolerances), sharey=True), tolerances, strict=True):
-        profile = data_profile(rows, tolerance)
-        order = sorted(profile, key=lambda method: -float(np.mean(np.isfinite(profile[method]))))
-        colours = dict(zip(sorted(profile), [(c, s) for s in ("-", "--", ":") for c in COLOURS], strict=False))
-        for method in order:
-            counts = np.sort(profile[method])
-            share = np.arange(1, len(counts) + 1) / len(counts)
-            keep = np.isfinite(counts)
-            x, y = np.append(counts[keep], _end(rows)), np.append(share[keep], np.mean(keep))
-            axis.step(x, y, where="post", label=method, color=colours[method][0], linestyle=colours[method][1])
-        axis.set(xscale="log", xlabel="values / (d + 1)", title=f"tolerance {tolerance:g}", ylim=(0, 1.02))
-        axis.grid(alpha=0.3)
-    figure.axes[0].set_ylabel("share of runs solved")
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=7, frameon=False, fontsize=8)
-    figure.suptitle(title)
-    figure.savefig(path, dpi=130)
-
-
-def _end(rows: Sequence[dict[str, str]]) -> float:
-    return max(int(row["budget"]) / (int(row["dimension"]) + 1) for row in rows)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from problems import registry
+from problems import bench_command, registry
 from problems.data import DataUnavailable
 from problems.problem import Problem
 from problems.record import Sample
@@ -60,50 +60,12 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--plot", metavar="FILE", help="picture of objective and gradient against cost")
     run.add_argument("--json", metavar="FILE", help="the same as numbers")
     run.set_defaults(command=_run)
-    _bench_arguments(commands.add_parser("bench", help="methods x problems x seeds, with profiles"))
+    bench_command.add_arguments(commands.add_parser("bench", help="methods x problems x seeds, with profiles"))
     reference = commands.add_parser("reference", help="compute the reference optimum again, with scipy alone")
     reference.add_argument("name")
     reference.add_argument("--starts", type=int, default=9)
     reference.set_defaults(command=_reference)
     return parser
-
-
-def _bench_arguments(bench: argparse.ArgumentParser) -> None:
-    bench.add_argument("names", nargs="*", help="problems (default: the closed-form classics)")
-    bench.add_argument("--suite", choices=["bbob", "s2mpj"], help="all problems of a suite instead")
-    bench.add_argument("--dims", default="2,5,10", help="dimensions of BBOB (default: 2,5,10)")
-    bench.add_argument("--instances", default="1", help="instances of BBOB (default: 1)")
-    bench.add_argument("--methods", default="auto,scipy-nelder-mead", help="ours, and peers of problems/peers.py")
-    bench.add_argument("--seeds", type=int, default=1)
-    bench.add_argument("--budget-factor", type=int, default=100, help="values per (d + 1) (default: 100)")
-    bench.add_argument("--jobs", type=int, default=2)
-    bench.add_argument("--time-limit", type=float, default=float("inf"), help="start no run after so many seconds")
-    bench.add_argument("--out", type=Path, default=Path("bench"), help="folder for rows, table and picture")
-    bench.set_defaults(command=_bench)
-
-
-def _bench(options: argparse.Namespace) -> None:
-    from problems import bench, suites
-
-    names = options.names or [p.name for p in registry.find().values() if p.family == "classics"]
-    if options.suite:
-        dims, instances = ([int(k) for k in text.split(",")] for text in (options.dims, options.instances))
-        names = suites.names(options.suite, dims, instances)
-    methods = options.methods.split(",")
-    budgets = {name: options.budget_factor * (registry.get(name).dimension + 1) for name in names}
-    tasks = [bench.Task(n, m, seed, budgets[n]) for n in names for seed in range(options.seeds) for m in methods]
-    options.out.mkdir(parents=True, exist_ok=True)
-    stem = f"bench_{options.suite}" if options.suite else "bench"
-    rows = bench.run(tasks, options.out / f"{stem}.csv", jobs=options.jobs, time_limit=options.time_limit)
-    print(f"{len(rows)} of {len(tasks)} runs done")
-    rows = bench.complete(rows, len(methods) * options.seeds)
-    if rows:
-        text = bench.table(rows)
-        (options.out / f"{stem}.txt").write_text(text + "\n", encoding="utf-8")
-        print(text)
-        n_problems = len({row["problem"] for row in rows})
-        title = f"{n_problems} problems, {options.seeds} seeds, {options.budget_factor} (d + 1) values"
-        bench.draw(rows, options.out / f"{stem}.png", title)
 
 
 def _list(options: argparse.Namespace) -> None:

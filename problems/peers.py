@@ -85,7 +85,8 @@ def _nevergrad(fun: Any, x0: Array, bounds: Array | None, budget: int, seed: int
     if bounds is not None:
         parameter.set_bounds(bounds[:, 0], bounds[:, 1])
     parameter.random_state.seed(seed)
-    nevergrad.optimizers.NGOpt(parameter, budget=budget).minimize(fun)
+    # Shiwa is the newest of its selectors that runs with numpy 2.4: NGOpt calls float() on arrays of one element.
+    nevergrad.optimizers.Shiwa(parameter, budget=budget).minimize(fun)
 
 
 def _optuna(fun: Any, x0: Array, bounds: Array | None, budget: int, seed: int) -> None:
@@ -113,10 +114,26 @@ PEERS: dict[str, Solve] = {
     "nlopt-bobyqa": partial(_nlopt, "LN_BOBYQA"),
     "nlopt-sbplx": partial(_nlopt, "LN_SBPLX"),
     "noisyopt-spsa": _noisyopt,
-    "nevergrad-ngopt": _nevergrad,
+    "nevergrad-shiwa": _nevergrad,
     "optuna-tpe": _optuna,
 }
 """Peers by name. ``cma`` is the pycma package with restarts; our own methods keep their names, as ``ours-cma``."""
+
+
+def ours() -> list[str]:
+    """Return the names of our methods that take a plain callable, ``auto`` first."""
+    from vamo_bbo._errors import CapabilityError
+    from vamo_bbo.core.types import ProblemInfo
+    from vamo_bbo.solvers import METHODS
+
+    names = ["auto"]
+    for name, factory in METHODS.items():
+        try:
+            factory().init(np.zeros(2), seed=0, backend="numpy", info=ProblemInfo())
+        except CapabilityError:
+            continue
+        names.append(f"ours-{name}" if name in PEERS else name)
+    return names
 
 
 def solve(method: str, fun: Any, x0: Array, bounds: Array | None, budget: int, seed: int) -> None:

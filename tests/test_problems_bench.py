@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import problems
-from problems import bench, cli
+from problems import bench, bench_command, cli, peers, profiles
 from problems.bench import RunOver, Task, Watched
 
 
@@ -59,20 +59,20 @@ def test_profiles_by_hand() -> None:
     start = problems.get("rosenbrock-2").value(problems.get("rosenbrock-2").x0)
     assert start == 404.0
     rows = [row("fast", "1:404 6:40 12:0.1"), row("slow", "1:404 27:40.4")]
-    assert bench.evaluations_to(rows[0], 40.0) == 6
-    assert bench.evaluations_to(rows[1], 40.0) == np.inf
-    profile = bench.data_profile(rows, 0.1)
+    assert profiles.evaluations_to(rows[0], 40.0) == 6
+    assert profiles.evaluations_to(rows[1], 40.0) == np.inf
+    profile = profiles.data_profile(rows, 0.1)
     assert profile["fast"].tolist() == [2.0]
     assert profile["slow"].tolist() == [9.0]
-    assert bench.data_profile(rows, 1e-3)["slow"].tolist() == [np.inf]
-    lines = bench.table(rows).splitlines()
+    assert profiles.data_profile(rows, 1e-3)["slow"].tolist() == [np.inf]
+    lines = profiles.table(rows).splitlines()
     assert lines[1].startswith("fast")
     assert "100.0 %" in lines[2]
 
 
 def test_only_problems_with_all_their_runs_are_compared() -> None:
     rows = [row("a", "1:404"), row("b", "1:404"), {**row("a", "1:404"), "problem": "beale-2"}]
-    assert bench.complete(rows, 2) == rows[:2]
+    assert profiles.complete(rows, 2) == rows[:2]
 
 
 def test_command_line_bench(tmp_path, capsys) -> None:
@@ -83,3 +83,51 @@ def test_command_line_bench(tmp_path, capsys) -> None:
     with (tmp_path / "bench.csv").open() as file:
         assert len(list(csv.DictReader(file))) == 8
     assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_runtime_distribution_counts_every_target_and_its_area() -> None:
+    fast, never = row("fast", "1:404 3:0"), row("never", "1:404")
+    distribution = profiles.data_profile([fast, never], profiles.TARGETS)
+    assert distribution["fast"].shape == (1, 40)
+    assert np.all(distribution["fast"] == 1.0)
+    assert np.all(distribution["never"] == np.inf)
+    areas = {line.split()[0]: float(line.split()[8]) for line in profiles.table([fast, never]).splitlines()[1:]}
+    assert areas == {"fast": 1.0, "never": 0.0}
+
+
+def test_a_run_without_a_value_reaches_nothing() -> None:
+    empty = {**row("none", "1:404"), "improvements": "", "best": "nan", "error": "ValueError: no"}
+    assert profiles.evaluations_to(empty, 1.0) == np.inf
+    assert np.all(np.isinf(profiles.data_profile([empty, row("fast", "1:404 3:0")], 0.1)["none"]))
+
+
+def test_table_by_dimension() -> None:
+    other = {**row("fast", "1:1e12"), "problem": "ellipsoid-10", "dimension": "10"}
+    lines = profiles.table_by_dimension([row("fast", "1:404 3:0"), other]).splitlines()
+    assert lines[0].split() == ["solved", "to", "0.001", "d", "=", "2", "d", "=", "10"]
+    assert lines[1].split() == ["fast", "100.0", "%", "0.0", "%"]
+
+
+def test_methods_by_group() -> None:
+    ours = bench_command.methods("ours")
+    assert ours[0] == "auto"
+    assert {"zo-sgd", "spsa", "ours-cma"} <= set(ours)
+    assert not {"vamo", "residual", "cma"} & set(ours)
+    assert bench_command.methods("ours,peers,auto") == [*ours, *peers.PEERS]
+
+
+def test_a_failure_of_our_own_method_is_an_error_of_the_command(tmp_path) -> None:
+    pytest.importorskip("matplotlib")
+    with pytest.raises(SystemExit, match="1 runs failed; no-such-method on beale-2"):
+        cli.main(["bench", "beale-2", "--methods", "no-such-method", "--jobs", "1", "--out", str(tmp_path)])
+
+
+@pytest.mark.slow
+def test_coco_writes_folders_and_cocopp_reads_them(tmp_path, monkeypatch) -> None:
+    for package in ("cocoex", "cocopp"):
+        pytest.importorskip(package)
+    monkeypatch.setattr("warnings.filters", [])
+    arguments = ["bench", "--coco", "--dims", "2", "--methods", "zo-sgd,scipy-nelder-mead", "--budget-factor", "20"]
+    assert cli.main([*arguments, "--out", str(tmp_path)]) == 0
+    assert {path.name for path in (tmp_path / "coco").iterdir()} >= {"zo-sgd", "scipy-nelder-mead"}
+    assert (tmp_path / "cocopp" / "index.html").exists()
