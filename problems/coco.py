@@ -69,6 +69,7 @@ def observe(method: str, folder: Path, *, dims: Sequence[int], instances: Sequen
     finally:
         os.chdir(here)
     shutil.move(written, folder)
+    written.parent.rmdir()
 
 
 def bench(

@@ -123,10 +123,10 @@ def test_a_failure_of_our_own_method_is_an_error_of_the_command(tmp_path) -> Non
 
 
 @pytest.mark.slow
-def test_coco_writes_folders_and_cocopp_reads_them(tmp_path, monkeypatch) -> None:
+@pytest.mark.filterwarnings("ignore")  # cocopp's own
+def test_coco_writes_folders_and_cocopp_reads_them(tmp_path) -> None:
     for package in ("cocoex", "cocopp"):
         pytest.importorskip(package)
-    monkeypatch.setattr("warnings.filters", [])
     arguments = ["bench", "--coco", "--dims", "2", "--methods", "zo-sgd,scipy-nelder-mead", "--budget-factor", "20"]
     assert cli.main([*arguments, "--out", str(tmp_path)]) == 0
     assert {path.name for path in (tmp_path / "coco").iterdir()} >= {"zo-sgd", "scipy-nelder-mead"}
