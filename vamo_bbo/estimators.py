@@ -250,7 +250,8 @@ class Difference:
             factor = self._factor(ctx, len(us))
             weights = [factor * scale for scale in scales]
         else:
-            weights = [self._factor(ctx, len(us))] * len(us)
+            factor = self._factor(ctx, len(us))
+            weights = [factor] * len(us)
         terms = tuple([(w * q, u) for w, q, u in zip(weights, quotients, us, strict=True)])
         value = sum(values) / len(values)
         if value - value != 0.0:

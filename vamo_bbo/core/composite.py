@@ -206,7 +206,7 @@ class Composite:
         for request in requests:
             part = request.estimator.plan(request, ctx, len(probes))
             sizes.append(len(part))
-            probes = probes + part if probes else part
+            probes += part
         price = math.nan
         if state.info.n_samples is None:
             price = 0.0

@@ -10,9 +10,6 @@ from vamo_bbo.core.types import Probe
 
 __all__ = ["materialize", "materialize_rows"]
 
-PAYS = 3
-"""Points from which on one call for all of them is cheaper than one call each."""
-
 
 def materialize(state: State, probe: Probe, out: Array) -> Array:
     """Write the point of ``probe`` to ``out`` and return it.
@@ -56,29 +53,24 @@ def materialize_rows(state: State, probes: Sequence[Probe], out: Array) -> Array
 
     The same numbers as :func:`materialize`; consecutive probes around one anchor are one call of the backend.
     """
-    bounded, start = state.info.lower is not None, 0
-    while start < len(probes):
-        probe, end = probes[start], start + 1
-        if probe.direction is not None and probe.point is None and not bounded:
-            anchor = probe.anchor
-            for other in probes[end:]:
-                if other.anchor is not anchor or other.direction is None or other.point is not None:
+    start, count, free = 0, len(probes), state.info.lower is None
+    while start < count:
+        _, anchor, u, h, _, _, _, point = probes[start]
+        end = start + 1
+        if free and u is not None and point is None:
+            while end < count:
+                _, other, v, _, _, _, _, point = probes[end]
+                if other is not anchor or v is None or point is not None:
                     break
                 end += 1
-        part = probes[start:end]
-        if len(part) == 2 and part[0].direction is part[1].direction and part[0].h == -part[1].h:
-            x, (_, _, u, h, *_) = state.arrays[probe.anchor.name], probe
+        if end - start == 1:
+            materialize(state, probes[start], out[start])
+        elif end - start == 2 and u is probes[start + 1][2] and h == -probes[start + 1][3]:
+            x = state.arrays[anchor.name]
             directions_of(state).perturb_pair(x, u, h, 0, x.size, out[start], out[start + 1])  # type: ignore[arg-type]
-        elif len(part) < PAYS:
-            for k, one in enumerate(part, start):
-                materialize(state, one, out[k])
         else:
-            us = [p[2] for p in part]
-            directions_of(state).perturb_rows(
-                state.arrays[probe.anchor.name],
-                us,  # type: ignore[arg-type]
-                [p[3] for p in part],
-                out[start:end],
-            )
+            part = probes[start:end]
+            us, hs = [p[2] for p in part], [p[3] for p in part]
+            directions_of(state).perturb_rows(state.arrays[anchor.name], us, hs, out[start:end])  # type: ignore[arg-type]
         start = end
     return out

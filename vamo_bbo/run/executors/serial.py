@@ -79,11 +79,12 @@ class SerialExecutor(InProcess):
         state, probes, objective = self.state, self.queue, self.objective
         assert state is not None
         like = state.arrays["x"]
-        most = max(1, ROWS // like.size)
+        size = like.size
+        most = max(1, ROWS // size)
         for lo in range(0, len(probes), most):
             part = probes[lo : lo + most]
-            if like.size < LARGE:
-                points = materialize_rows(state, part, np.empty((len(part), like.size), like.dtype))
+            if size < LARGE:
+                points = materialize_rows(state, part, np.empty((len(part), size), like.dtype))
             else:
                 points = materialize(state, part[0], self._reused(like))[None, :]
             if objective.evaluate_in_turn(part, points, state.seed, answers, until=deadline, target=self.target):
