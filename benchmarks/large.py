@@ -1,9 +1,9 @@
 """A whole zeroth-order run at d = 100,000,000: peak memory, and time per step against passes over memory.
 
-Run it with ``python benchmarks/large.py`` (Linux, 2 GB of memory, about two minutes). The objective is a sum of squares in
-numba that reads its argument once and allocates nothing. A step of ZO-SGD with q forward differences forms q + 1 points and
-updates x: q + 2 passes, each of which reads and writes d numbers at least once. The yardstick is that many passes
-``x += m`` of numba in the same process, interleaved with the steps; the objective's own time is measured and taken off.
+Run it with ``python benchmarks/large.py`` (Linux, 2 GB of memory, about two minutes). The objective is a sum of squares
+in numba that reads its argument once and allocates nothing. A step of ZO-SGD with q forward differences forms q + 1
+points and updates x: q + 2 passes, each of which reads and writes d numbers at least once. The yardstick is that many
+passes ``x += m`` of numba in the same process, between the steps; the objective's own time is taken off.
 """
 
 from __future__ import annotations
@@ -17,14 +17,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numba
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-import numba
-
-import vamo_bbo as vb
+import vamo_bbo as vb  # noqa: E402
 
 
 @numba.njit(fastmath=True, nogil=True)
