@@ -333,14 +333,14 @@ class Composite:
         scalars["spent"], scalars["progress"] = spent, min(1.0, spent / scalars["horizon"])
 
     def _rms(self, ctx: Context, estimate: Estimate) -> float:
-        size, total = ctx.size, 0.0
+        size, total, xp = ctx.size, 0.0, backends.get(ctx.state.backend).xp
         x = ctx.arrays["x"]
         scratch = x[:NORM_TILE] * 0
         for lo in range(0, size, NORM_TILE):
             hi = min(lo + NORM_TILE, size)
             tile = scratch[: hi - lo]
             estimate.fill(ctx.directions, lo, hi, tile)
-            total += ctx.directions.dot(tile, tile)
+            total += float(xp.square(tile, dtype=np.float64).sum())
         return math.sqrt(total / size)
 
     def _apply(self, ctx: Context, estimate: Estimate) -> bool:
