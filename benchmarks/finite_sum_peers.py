@@ -1,7 +1,8 @@
 """The peers of ``benchmarks/finite_sum.py``: plain compiled loops, independent of the package, so that grids are cheap.
 
-Reshuffled SGD and Adam, SAGA on fixed mini-batches and SVRG, each with a constant step, one that falls linearly to zero
-at the end of the budget, or a constant one with the polynomial average of the iterates as the answer.
+Reshuffled SGD, Adam and AdamW (the L2 penalty as decoupled weight decay), SAGA on fixed mini-batches and SVRG, each
+with a constant step, one that falls linearly to zero at the end of the budget, or a constant one with the polynomial
+average of the iterates as the answer.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import scipy.optimize
 import problems
 from problems.linear import LinearSum
 
-METHODS = ("SGD", "Adam", "SAGA", "SVRG")
+METHODS = ("SGD", "Adam", "SAGA", "SVRG", "AdamW")
 SCHEDULES = ("constant", "linear", "averaged")
 BATCH = 8
 KINDS = {"logistic": 0, "least-squares": 1, "robust-geman-mcclure": 2, "robust-tukey": 3}
@@ -152,13 +153,15 @@ def run(rows, targets, kind, penalty, weight, x0, method, schedule, rate, batch,
                 snapshot[:] = x
                 cost += 1.0
             lo, hi = k * n // count, (k + 1) * n // count
-            gradient(rows, targets, kind, penalty, weight, x, order, lo, hi, g)
+            gradient(rows, targets, kind, 0 if method == 4 else penalty, weight, x, order, lo, hi, g)
             cost += (hi - lo) / n
             step = rate * max(0.0, 1.0 - cost / looks[-1]) if schedule == 1 else rate
             t += 1
             if method == 0:
                 x -= step * g
-            elif method == 1:
+            elif method == 1 or method == 4:
+                if method == 4:
+                    x *= 1.0 - step * weight
                 m += 0.1 * (g - m)
                 v += 0.001 * (g * g - v)
                 x -= step * (m / (1.0 - 0.9**t)) / (np.sqrt(v / (1.0 - 0.999**t)) + 1e-8)
@@ -183,7 +186,7 @@ def run(rows, targets, kind, penalty, weight, x0, method, schedule, rate, batch,
 
 def rates(data: Data, method: int) -> list[float]:
     """Return the six steps of a method's grid."""
-    if method == 1:
+    if METHODS[method].startswith("Adam"):
         return [3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1]
     return [data.scale * factor for factor in (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)]
 

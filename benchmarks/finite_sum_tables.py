@@ -9,7 +9,10 @@ from typing import Any
 import numpy as np
 
 TARGETS = (1e-2, 1e-3, 1e-5)
-PEERS = ("SGD", "Adam", "SAGA", "SVRG", "L-BFGS-B")
+PEERS = ("SGD", "Adam", "AdamW", "SAGA", "SVRG", "L-BFGS-B")
+BASINS = ("SGD", "Adam", "SAGA", "SVRG")
+CHOOSING_SEEDS = (0, 1)
+"""Seeds on which a peer's step and schedule are chosen, for every target; all its seeds are reported."""
 Runs = dict[str, dict[str, Any]]
 
 
@@ -20,9 +23,22 @@ def first(costs: Any, gaps: Any, target: float) -> float:
 
 
 def costs_of(runs: Runs, name: str, looks: Any, grad_cost: float) -> dict[str, list[float]]:
-    """Return the cost to every target in gradient passes: vamo's median, and each peer's best configuration's."""
+    """Return the median cost to every target in gradient passes: vamo's, and that of each peer's chosen settings."""
+    rows = hits(runs, name, looks, grad_cost)
+    found: dict[str, list[float]] = {}
+    for method in {method for method, _ in rows}:
+        settings = chosen(rows, method)
+        found[method] = [
+            float(np.median([costs[k] for costs in rows[method, setting].values()]))
+            for k, setting in enumerate(settings)
+        ]
+    return found
+
+
+def hits(runs: Runs, name: str, looks: Any, grad_cost: float) -> dict[tuple[str, str], dict[int, list[float]]]:
+    """Return the costs to the targets of every run: by (method, setting), then by seed."""
     n, (best, span) = _samples(name), optimum(runs, name)
-    groups: dict[tuple[str, str], list[list[float]]] = {}
+    found: dict[tuple[str, str], dict[int, list[float]]] = {}
     for key, run in runs.items():
         parts = key.split("|")
         if parts[0] != name or parts[1] in ("reference", "basin"):
@@ -31,12 +47,19 @@ def costs_of(runs: Runs, name: str, looks: Any, grad_cost: float) -> dict[str, l
         costs = looks[: len(gaps)] if parts[1] != "L-BFGS-B" else np.arange(1.0, len(gaps) + 1)
         if parts[1] == "vamo":
             costs = np.array([f / grad_cost + g for f, g in run["spent"]]) / n
-        groups.setdefault((parts[1], "|".join(parts[2:-1])), []).append([first(costs, gaps, t) for t in TARGETS])
-    found: dict[str, list[float]] = {}
-    for (method, _), rows in groups.items():
-        median = [float(m) for m in np.median(np.array(rows), axis=0)]
-        found[method] = [min(a, b) for a, b in zip(found.get(method, [math.inf] * 3), median, strict=True)]
+        setting, seed = "|".join(parts[2:-1]), int(parts[-1]) if len(parts) > 2 else 0
+        found.setdefault((parts[1], setting), {})[seed] = [first(costs, gaps, t) for t in TARGETS]
     return found
+
+
+def chosen(rows: dict[tuple[str, str], dict[int, list[float]]], method: str) -> list[str]:
+    """Return the setting of ``method`` that is cheapest on ``CHOOSING_SEEDS``, for every target."""
+    settings = [setting for name, setting in rows if name == method]
+
+    def score(setting: str, k: int) -> float:
+        return float(np.median([c[k] for seed, c in rows[method, setting].items() if seed in CHOOSING_SEEDS]))
+
+    return [min(settings, key=lambda setting, k=k: score(setting, k)) for k in range(len(TARGETS))]
 
 
 def optimum(runs: Runs, name: str) -> tuple[float, float]:
@@ -112,7 +135,7 @@ def profile(runs: Runs, names: Sequence[str], looks: Any, grad_cost: float) -> l
 
 def basin_table(runs: Runs, names: Sequence[str]) -> list[str]:
     """Return where nonconvex runs end after an L-BFGS polish, relative to the best minimum known."""
-    lines = [f"{'problem':30} {'vamo (seeds)':>28} " + " ".join(f"{m:>9}" for m in PEERS[:4])]
+    lines = [f"{'problem':30} {'vamo (seeds)':>28} " + " ".join(f"{m:>9}" for m in BASINS)]
     for name in names:
         facts = runs[f"{name}|reference"]
         ends = {k.split("|", 2)[2]: r["best"] for k, r in runs.items() if k.startswith(f"{name}|basin|")}
@@ -120,8 +143,8 @@ def basin_table(runs: Runs, names: Sequence[str]) -> list[str]:
             continue
         best, span = facts["best"], facts["f0"] - facts["best"]
         gap = {label: (end - best) / span for label, end in ends.items()}
-        seeds = " ".join(f"{g:.1e}" for label, g in gap.items() if label.startswith("vamo"))
-        others = " ".join(f"{gap.get(f'{m}|0', math.nan):9.1e}" for m in PEERS[:4])
+        seeds = " ".join(f"{g:.1e}" for label, g in gap.items() if label.startswith("vamo|") and int(label[5:]) < 3)
+        others = " ".join(f"{gap.get(f'{m}|0', math.nan):9.1e}" for m in BASINS)
         lines.append(f"{name:30} {seeds:>28} {others}")
     return lines
 

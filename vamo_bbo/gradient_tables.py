@@ -201,7 +201,9 @@ class GradientTable:
     def combine(self, ctx: Context, got: Mapping[str, Measured]) -> Estimate | None:
         """Return the preconditioned, corrected gradient, or None when another phase follows."""
         if "check" in got:
-            self._judge(ctx, got["check"].value)
+            assert self.step is not None
+            if self.step.judge(ctx, got["check"].value) and self.averaging is not None:
+                ctx.arrays["average"][...] = ctx.arrays["x"]
             return None
         if "start0" in got:
             self._begin(ctx, got)
@@ -264,25 +266,6 @@ class GradientTable:
         curvature = float(change @ self.metric(ctx, change)) / abs(along) if along else 0.0
         self.step.record(ctx.arrays, ctx.scalars, curvature)
 
-    def _judge(self, ctx: Context, value: float) -> None:
-        """Keep a good x; return to the last one, with a quarter of the step, from a point that is worse than the start.
-
-        Half of what was gained so far is the noise that a step may have.
-        """
-        assert self.step is not None
-        scalars = ctx.scalars
-        start, best = scalars.setdefault("check_start", value), scalars.get("check_best", math.inf)
-        if value <= best + 0.1 * (start - best) or best == math.inf:
-            ctx.copy_anchor("x", "checked")
-            scalars["check_best"] = min(best, value)
-        elif not value <= best + 0.5 * (start - best) + 1e-3 * abs(best):
-            ctx.copy_anchor("checked", "x")
-            ctx.arrays["previous_step"][...] = 0
-            if self.averaging is not None:
-                ctx.arrays["average"][...] = ctx.arrays["x"]
-            self.step.retreat(scalars)
-            self.step.update(ctx.arrays, scalars)
-
     def coefficient(self, ctx: Context) -> float | Array:
         """Return a: a number, or one per direction for projections."""
         if self.mixing != "adaptive":
@@ -323,10 +306,7 @@ class GradientTable:
         arrays, scalars = ctx.arrays, ctx.scalars
         self._store(ctx, step)
         if self.step is not None:
-            previous = arrays["previous_step"]
-            scalars["step_products"] = scalars.get("step_products", 0.0) + float(previous @ step.estimate)
-            scalars["step_squares"] = scalars.get("step_squares", 0.0) + float(step.direction @ step.estimate)
-            previous[...] = step.direction
+            self.step.follow(arrays, scalars, gradient=step.gradient, estimate=step.estimate, direction=step.direction)
         if self.averaging is not None:
             share = (self.averaging + 1.0) / (ctx.step + 1.0 + self.averaging)
             average = arrays["average"]

@@ -9,7 +9,11 @@ are measured as the run goes. :math:`\hat L` is the 0.9 quantile of recent probe
 mini-batch at a second point a little further along its preconditioned negative gradient, with y the change of the
 gradient and s that of the point, shows :math:`L = y^\top P^{-1} y / s^\top y`. This is invariant to the scale of f, of
 x and of P. c starts at 2 and is moved by the sign of the correlation of successive steps: steps that undo each other
-(negative) are too long, or move in noise; steps that agree are too short. (1/(3 L) is SAGA's step: Defazio, Bach &
+(negative) are too long, or move in noise; steps that agree are too short. Where every sample can be fitted the noise
+vanishes by itself, and long steps that undo each other are still the fastest: once the mean square of the mini-batch
+gradients has stayed below a tenth of its largest value, c grows as long as that mean square falls.
+
+(1/(3 L) is SAGA's step: Defazio, Bach &
 Lacoste-Julien, "SAGA", NeurIPS 2014. For the sign test see Pflug, "Non-asymptotic confidence bounds for stochastic
 approximation algorithms with constant step size", Monatshefte für Mathematik 110, 1990.)
 """
@@ -54,6 +58,10 @@ class MeasuredStep:
         The same during the first half pass over the data.
     lowest, highest : float, default 0.2, 4
         Range of c.
+    vanished : float, default 0.1
+        Mean square of mini-batch gradients, relative to its largest so far, below which noise is taken to vanish.
+    fade : float, default 0.7
+        Factor per refresh of the level that is compared with ``vanished``: one quiet refresh proves nothing.
 
     Examples
     --------
@@ -73,6 +81,8 @@ class MeasuredStep:
     early_grow: float = 1.3
     lowest: float = 0.2
     highest: float = 4.0
+    vanished: float = 0.1
+    fade: float = 0.7
 
     def probes(self, step: int, refreshed: int) -> bool:
         """Return whether the step measures curvature; ``refreshed`` is the step at which the metric was made."""
@@ -108,18 +118,55 @@ class MeasuredStep:
         """Return c."""
         return scalars.get("step_factor", self.factor)
 
+    def follow(
+        self, arrays: dict[str, Array], scalars: dict[str, float], *, gradient: Array, estimate: Array, direction: Array
+    ) -> None:
+        """Take a step's mini-batch gradient, its estimate v and ``P^-1 v`` into the sums that :meth:`agree` reads."""
+        previous = arrays["previous_step"]
+        scalars["step_products"] = scalars.get("step_products", 0.0) + float(previous @ estimate)
+        scalars["step_squares"] = scalars.get("step_squares", 0.0) + float(direction @ estimate)
+        previous[...] = direction
+        scalars["energy"] = scalars.get("energy", 0.0) + float(gradient @ gradient)
+        scalars["energy_steps"] = scalars.get("energy_steps", 0.0) + 1.0
+
     def agree(self, scalars: dict[str, float], *, early: bool) -> None:
-        """Move c by the correlation of the successive steps since the last call."""
+        """Move c by the correlation of the successive steps since the last call, or by the noise where it vanishes."""
         products, squares = scalars.get("step_products", 0.0), scalars.get("step_squares", 0.0)
         scalars["step_products"] = scalars["step_squares"] = 0.0
+        vanishing, falling = self._noise(scalars)
         if squares > 0:
             shrink, grow = (self.early_shrink, self.early_grow) if early else (self.shrink, self.grow)
-            moved = self.share(scalars) * (shrink if products < 0 else grow)
-            scalars["step_factor"] = min(self.highest, max(self.lowest, moved))
+            growing, up = (falling, self.early_grow) if vanishing else (products >= 0, grow)
+            factor = up if growing else shrink
+            scalars["step_factor"] = min(self.highest, max(self.lowest, self.share(scalars) * factor))
 
-    def retreat(self, scalars: dict[str, float]) -> None:
-        """Quarter c after a divergence."""
+    def _noise(self, scalars: dict[str, float]) -> tuple[bool, bool]:
+        """Return whether the mini-batch gradients have become small for good, and whether they still fall."""
+        energy = scalars.get("energy", 0.0) / max(1.0, scalars.get("energy_steps", 0.0))
+        scalars["energy"] = scalars["energy_steps"] = 0.0
+        before = scalars.get("energy_level", 0.0)
+        scalars["energy_top"] = max(energy, scalars.get("energy_top", 0.0))
+        scalars["energy_level"] = max(energy, self.fade * before)
+        return scalars["energy_level"] < self.vanished * scalars["energy_top"], energy < before
+
+    def judge(self, ctx: Context, value: float) -> bool:
+        """Keep a good x; return to the last one, with a quarter of the step, from a point that is worse than the start.
+
+        Half of what was gained so far is the noise that a step may have. Returns whether x was left.
+        """
+        scalars = ctx.scalars
+        start, best = scalars.setdefault("check_start", value), scalars.get("check_best", math.inf)
+        if value <= best + 0.1 * (start - best) or best == math.inf:
+            ctx.copy_anchor("x", "checked")
+            scalars["check_best"] = min(best, value)
+            return False
+        if value <= best + 0.5 * (start - best) + 1e-3 * abs(best):
+            return False
+        ctx.copy_anchor("checked", "x")
+        ctx.arrays["previous_step"][...] = 0
         scalars["step_factor"] = max(self.lowest / 4, self.share(scalars) / 4)
+        self.update(ctx.arrays, scalars)
+        return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from vamo_bbo.recipes import Recursive
 from vamo_bbo.rules import Descent
 from vamo_bbo.schedules import Constant, Schedule
 from vamo_bbo.step_sizes import MeasuredStep
+from vamo_bbo.untuned import Untuned
 
 __all__ = ["RecursiveMomentum", "asgd", "saga", "sarah", "storm"]
 
@@ -148,7 +149,7 @@ def sarah(
     Parameters
     ----------
     learning_rate : float, optional
-        Step size :math:`\eta`; None makes the first step 0.01 ``x_scale`` in root mean square.
+        Step size :math:`\eta`; None measures it (:class:`~vamo_bbo.step_sizes.MeasuredStep`).
     epoch_length : int, optional
         Steps between full gradients; None means one pass over the data.
     schedule, batch_size, sampling, averaging
@@ -178,9 +179,9 @@ def sarah(
     True
     """
     recipe = Recursive(FirstOrder(), epoch_length)
-    return Composite(
-        recipe, Descent(learning_rate, schedule or Constant()), batch_size, sampling, averaging=averaging, name="sarah"
-    )
+    chosen = Untuned(recipe) if learning_rate is None else recipe
+    rule = Descent(learning_rate, schedule or Constant())
+    return Composite(chosen, rule, batch_size, sampling, averaging=averaging, name="sarah")
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +259,7 @@ def storm(
     Parameters
     ----------
     learning_rate : float, optional
-        Step size :math:`\eta`; None makes the first step 0.01 ``x_scale`` in root mean square.
+        Step size :math:`\eta`; None measures it (:class:`~vamo_bbo.step_sizes.MeasuredStep`).
     decay : float, default 0.1
         a, in (0, 1]; 1 is stochastic gradient descent.
     schedule, batch_size, sampling, averaging
@@ -287,6 +288,6 @@ def storm(
     True
     """
     recipe = RecursiveMomentum(decay)
-    return Composite(
-        recipe, Descent(learning_rate, schedule or Constant()), batch_size, sampling, averaging=averaging, name="storm"
-    )
+    chosen = Untuned(recipe) if learning_rate is None else recipe
+    rule = Descent(learning_rate, schedule or Constant())
+    return Composite(chosen, rule, batch_size, sampling, averaging=averaging, name="storm")

@@ -9,6 +9,7 @@ from vamo_bbo.estimators import FirstOrder
 from vamo_bbo.recipes import Plain
 from vamo_bbo.rules import Descent
 from vamo_bbo.schedules import Constant, Schedule
+from vamo_bbo.untuned import Untuned
 
 __all__ = ["sgd"]
 
@@ -28,7 +29,8 @@ def sgd(
     Parameters
     ----------
     learning_rate : float, optional
-        Step size :math:`\eta`; None makes the first step 0.01 ``x_scale`` in root mean square.
+        Step size :math:`\eta`. None measures it on a finite sum (:class:`~vamo_bbo.step_sizes.MeasuredStep`); elsewhere
+        it makes the first step 0.01 ``x_scale`` in root mean square.
     schedule : Schedule, optional
         Factor of the step size over time; constant by default.
     batch_size : int, optional
@@ -62,7 +64,7 @@ def sgd(
     True
     """
     return Composite(
-        Plain(FirstOrder()),
+        Untuned(Plain(FirstOrder())) if learning_rate is None else Plain(FirstOrder()),
         Descent(learning_rate, schedule or Constant()),
         batch_size,
         sampling,

@@ -9,6 +9,7 @@ from vamo_bbo.estimators import FirstOrder
 from vamo_bbo.recipes import ControlVariate
 from vamo_bbo.rules import Descent
 from vamo_bbo.schedules import Constant, Schedule
+from vamo_bbo.untuned import Untuned
 
 __all__ = ["svrg"]
 
@@ -31,7 +32,7 @@ def svrg(
     Parameters
     ----------
     learning_rate : float, optional
-        Step size :math:`\eta`; None makes the first step 0.01 ``x_scale`` in root mean square.
+        Step size :math:`\eta`; None measures it on a finite sum (:class:`~vamo_bbo.step_sizes.MeasuredStep`).
     epoch_length : int, optional
         Steps per snapshot; None means one pass over the data.
     schedule, batch_size, sampling, averaging
@@ -60,6 +61,6 @@ def svrg(
     True
     """
     recipe = ControlVariate(FirstOrder(), FirstOrder(), mixing=1.0, epoch_length=epoch_length)
-    return Composite(
-        recipe, Descent(learning_rate, schedule or Constant()), batch_size, sampling, averaging=averaging, name="svrg"
-    )
+    chosen = Untuned(recipe) if learning_rate is None else recipe
+    rule = Descent(learning_rate, schedule or Constant())
+    return Composite(chosen, rule, batch_size, sampling, averaging=averaging, name="svrg")
