@@ -19,7 +19,7 @@ LAYERS = [
     ("core",),
     ("schedules",),
     ("estimators", "rules", "sketch", "step_sizes"),
-    ("recipes", "gradient_tables", "value_tables"),
+    ("recipes", "gradient_tables", "untuned", "value_tables"),
     ("space", "problem"),
     ("solvers", "testing"),
 ]
