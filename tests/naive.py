@@ -85,6 +85,39 @@ def svrg(s, steps, m=5):
         yield x.copy()
 
 
+def adamw(s, steps, decay=0.1):
+    x, m, v = s.x0.copy(), np.zeros(s.d), np.zeros(s.d)
+    for k in range(steps):
+        g = s.grad(x, s.batch(k))
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+        x *= 1 - s.eta * decay
+        x -= s.eta * (m / (1 - 0.9 ** (k + 1))) / (np.sqrt(v / (1 - 0.999 ** (k + 1))) + 1e-8)
+        yield x.copy()
+
+
+def loopless_svrg(s, steps, m=5):
+    """Draw the coins from stream 2 of independent draws among m."""
+    x = s.x0.copy()
+    for k in range(steps):
+        if k == 0 or sampling.indices(Batch("iid", k, 2, 1), s.seed, m)[0] == 0:
+            y, full = x.copy(), s.grad(x, s.everything)
+        i = s.batch(k)
+        x -= s.eta * (s.grad(x, i) - s.grad(y, i) + full)
+        yield x.copy()
+
+
+def subsampled_svrg(s, steps, m=5, size=9):
+    """Draw a snapshot's samples from stream 3 of independent draws."""
+    x = s.x0.copy()
+    for k in range(steps):
+        if k % m == 0:
+            y = x.copy()
+            full = s.grad(x, sampling.indices(Batch("iid", k, 3, size), s.seed, s.n))
+        i = s.batch(k)
+        x -= s.eta * (s.grad(x, i) - s.grad(y, i) + full)
+        yield x.copy()
+
+
 def zo_estimate(s, x, i, step, q=8, tag=Tag.MAIN, law=Law.RADEMACHER):
     us = [s.u(law, step, j, q, tag) for j in range(q)]
     if law is Law.SPHERE:

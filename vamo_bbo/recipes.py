@@ -11,9 +11,10 @@ import numpy as np
 
 from vamo_bbo._errors import CapabilityError, OptionError
 from vamo_bbo._typing import Direction, FloatArray, Law, Tag
+from vamo_bbo.core import sampling
 from vamo_bbo.core.estimate import Estimate, Measured
 from vamo_bbo.core.solver import ArraySpec, Context, Cost, Estimator, Request, Stream
-from vamo_bbo.core.types import ProblemInfo
+from vamo_bbo.core.types import Batch, ProblemInfo
 from vamo_bbo.estimators import Difference, FirstOrder
 
 __all__ = ["ControlVariate", "Plain", "Recursive", "Residual", "check_mixing", "mixing_coefficients"]
@@ -21,6 +22,9 @@ __all__ = ["ControlVariate", "Plain", "Recursive", "Residual", "check_mixing", "
 _NO_BATCH = (None,)
 
 Mixing = float | Literal["paper", "optimal"]
+
+COIN_STREAM, SNAPSHOT_STREAM = 2, 3
+"""Streams of independent draws beside the mini-batches' (0) and the divergence check's (1)."""
 
 
 def check_mixing(mixing: Mixing) -> None:
@@ -115,6 +119,10 @@ class ControlVariate:
     pairing : {"epoch", "step", "none"}
         Which directions the control's mini-batch uses: the snapshot's ("epoch": zero mean over the batch, exactly),
         those of the estimate at x ("step"), or its own ("none").
+    loopless : bool, default False
+        Draw at every step, with probability 1 / ``epoch_length``, whether x becomes the snapshot, instead of counting.
+    snapshot_size : int, optional
+        Samples of the control at a snapshot, drawn with replacement; None means all of them.
 
     Examples
     --------
@@ -129,6 +137,8 @@ class ControlVariate:
     table: bool = False
     epoch_length: int | None = None
     pairing: Literal["epoch", "step", "none"] = "epoch"
+    loopless: bool = False
+    snapshot_size: int | None = None
 
     def __post_init__(self) -> None:
         check_mixing(self.mixing)
@@ -138,6 +148,10 @@ class ControlVariate:
             )
         if self.epoch_length is not None and self.epoch_length < 1:
             raise OptionError(f"epoch_length must be at least 1, got {self.epoch_length!r}.")
+        if self.snapshot_size is not None and (self.table or self.snapshot_size < 1):
+            raise OptionError(
+                f"snapshot_size must be at least 1, and None with a table of all samples, got {self.snapshot_size!r}."
+            )
 
     def arrays(self, info: ProblemInfo, size: int, batch_size: int) -> tuple[ArraySpec, ...]:
         """Return the snapshot and its gradient; or the table; in any case what the full pass left."""
@@ -172,18 +186,33 @@ class ControlVariate:
         return Cost(
             batch_size * (values + again[0]),
             batch_size * (gradients + again[1]),
-            n * control[0],
-            n * control[1],
+            (self.snapshot_size or n) * control[0],
+            (self.snapshot_size or n) * control[1],
             self.epoch_length or -(-n // batch_size),
         )
 
     def _refresh(self, ctx: Context) -> bool:
-        return ctx.phase == 0 and ctx.step % (self.epoch_length or ctx.n_batches) == 0
+        length = self.epoch_length or ctx.n_batches
+        if ctx.phase:
+            return False
+        if not self.loopless or ctx.step == 0:
+            return ctx.step % length == 0
+        coin = Batch("iid", ctx.step, COIN_STREAM, 1)
+        return int(sampling.indices(coin, ctx.state.seed, length)[0]) == 0
+
+    def _snapshot_batches(self, ctx: Context) -> tuple[Batch | None, ...]:
+        """Return the samples of the control at a snapshot, in pieces of at most ``chunk_size``."""
+        if self.snapshot_size is None:
+            return ctx.full_pass(fixed=self.table and not ctx.info.per_sample)
+        sizes = [
+            min(ctx.info.chunk_size, self.snapshot_size - a) for a in range(0, self.snapshot_size, ctx.info.chunk_size)
+        ]
+        return tuple(Batch("iid", ctx.step, SNAPSHOT_STREAM + k, size) for k, size in enumerate(sizes))
 
     def plan(self, ctx: Context) -> tuple[Request, ...]:
         """Return the full pass of the control when a snapshot is due, else the estimates of the step."""
         if self._refresh(ctx):
-            batches = ctx.full_pass(fixed=self.table and not ctx.info.per_sample)
+            batches = self._snapshot_batches(ctx)
             return (Request("full", self.control, ctx.anchor("x"), batches, ctx.stream(Tag.FULL), self.table),)
         batch = (ctx.mini_batch(),)
         at_x = Request("x", self.estimate, ctx.anchor("x"), batch, ctx.stream(Tag.MAIN))

@@ -143,6 +143,9 @@ class Adam:
         Added to the root of the second moment; the paper's value.
     schedule : Schedule
         Factor over time.
+    weight_decay : float, default 0
+        Decoupled decay: every step first multiplies x by ``1 - learning_rate weight_decay`` (Loshchilov & Hutter,
+        "Decoupled weight decay regularization", ICLR 2019, arXiv 1711.05101, Algorithm 2, AdamW).
 
     Examples
     --------
@@ -155,12 +158,15 @@ class Adam:
     beta2: float = 0.999
     epsilon: float = 1e-8
     schedule: Schedule = field(default_factory=Constant)
+    weight_decay: float = 0.0
     slots: tuple[str, ...] = field(default=("m", "v"), init=False)
     linear: bool = field(default=False, init=False)
     reductions: tuple[str, ...] = field(default=(), init=False)
 
     def __post_init__(self) -> None:
         _check(self.learning_rate, self.epsilon, beta1=self.beta1, beta2=self.beta2)
+        if not self.weight_decay >= 0:
+            raise OptionError(f"weight_decay must be at least 0, got {self.weight_decay!r}.")
 
     def scalars(self, ctx: Context, reductions: Mapping[str, float]) -> dict[str, float]:
         """Return the step size and the two bias corrections."""
@@ -176,6 +182,8 @@ class Adam:
         m, v, real = slots["m"], slots["v"], x.dtype.type
         m += real(1.0 - self.beta1) * (g - m)
         v += real(1.0 - self.beta2) * (g * g - v)
+        if self.weight_decay:
+            x *= real(1.0 - scalars["learning_rate"] * self.weight_decay)
         root = xp.sqrt(v / real(scalars["correction2"])) + real(self.epsilon)
         x -= real(scalars["learning_rate"] / scalars["correction1"]) * m / root
 

@@ -19,6 +19,7 @@ def adam(
     beta1: float = 0.9,
     beta2: float = 0.999,
     epsilon: float = 1e-8,
+    weight_decay: float = 0.0,
     schedule: Schedule | None = None,
     batch_size: int | None = None,
     sampling: Literal["auto", "epoch", "fixed", "iid"] = "auto",
@@ -36,6 +37,9 @@ def adam(
         Step size :math:`\eta`; None means 0.01 (in units of ``x_scale``), the size of the first step.
     beta1, beta2, epsilon : float
         The paper's defaults 0.9, 0.999, 1e-8.
+    weight_decay : float, default 0
+        Decoupled decay: every step first multiplies x by :math:`1 - \eta` ``weight_decay`` (AdamW). It pulls x to 0 and
+        changes the minimum.
     schedule : Schedule, optional
         Factor of the step size over time; constant by default.
     batch_size, sampling, averaging
@@ -54,6 +58,7 @@ def adam(
     References
     ----------
     D. P. Kingma, J. Ba, "Adam: a method for stochastic optimization", ICLR 2015, arXiv 1412.6980, Algorithm 1.
+    I. Loshchilov, F. Hutter, "Decoupled weight decay regularization", ICLR 2019, arXiv 1711.05101, for AdamW.
 
     Examples
     --------
@@ -62,5 +67,5 @@ def adam(
     >>> bool(result.fun < 1e-4)
     True
     """
-    rule = Adam(learning_rate, beta1, beta2, epsilon, schedule or Constant())
+    rule = Adam(learning_rate, beta1, beta2, epsilon, schedule or Constant(), weight_decay)
     return Composite(Plain(FirstOrder()), rule, batch_size, sampling, averaging=averaging, name="adam")

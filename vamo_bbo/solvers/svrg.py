@@ -18,6 +18,8 @@ def svrg(
     learning_rate: float | None = None,
     *,
     epoch_length: int | None = None,
+    loopless: bool = False,
+    snapshot_size: int | None = None,
     schedule: Schedule | None = None,
     batch_size: int | None = None,
     sampling: Literal["auto", "epoch", "fixed", "iid"] = "auto",
@@ -35,6 +37,11 @@ def svrg(
         Step size :math:`\eta`; None measures it on a finite sum (:class:`~vamo_bbo.step_sizes.MeasuredStep`).
     epoch_length : int, optional
         Steps per snapshot; None means one pass over the data.
+    loopless : bool, default False
+        Draw at every step, with probability 1 / ``epoch_length``, whether x becomes the snapshot (L-SVRG).
+    snapshot_size : int, optional
+        Samples whose mean gradient stands for the full one at a snapshot (SCSG); None means all n. Cheaper
+        snapshots for large n and loose targets, at the price of a noise floor.
     schedule, batch_size, sampling, averaging
         As in :func:`vamo_bbo.sgd`.
 
@@ -45,12 +52,15 @@ def svrg(
 
     Notes
     -----
-    Cost: n sample gradients per snapshot and ``2 batch_size`` per step. Memory: x, the last good x, the snapshot and
-    its gradient, plus two mini-batch gradients.
+    Cost: n (or ``snapshot_size``) sample gradients per snapshot and ``2 batch_size`` per step. Memory: x, the last good
+    x, the snapshot and its gradient, plus two mini-batch gradients; a measured step takes five vectors more.
 
     References
     ----------
     R. Johnson, T. Zhang, "Accelerating stochastic gradient descent using predictive variance reduction", NeurIPS 2013.
+    D. Kovalev, S. Horvath, P. Richtarik, "Don't jump through hoops and remove those loops", ALT 2020, arXiv 1901.08689,
+    for ``loopless``. L. Lei, M. Jordan, "Less than a single pass: stochastically controlled stochastic gradient",
+    AISTATS 2017, arXiv 1609.03261, for ``snapshot_size``; deviation: drawn with replacement.
 
     Examples
     --------
@@ -60,7 +70,14 @@ def svrg(
     >>> bool(abs(vb.minimize(data, [3.0], method=vb.svrg(0.1), rng=0).x[0]) < 1e-6)
     True
     """
-    recipe = ControlVariate(FirstOrder(), FirstOrder(), mixing=1.0, epoch_length=epoch_length)
+    recipe = ControlVariate(
+        FirstOrder(),
+        FirstOrder(),
+        mixing=1.0,
+        epoch_length=epoch_length,
+        loopless=loopless,
+        snapshot_size=snapshot_size,
+    )
     chosen = Untuned(recipe) if learning_rate is None else recipe
     rule = Descent(learning_rate, schedule or Constant())
     return Composite(chosen, rule, batch_size, sampling, averaging=averaging, name="svrg")
