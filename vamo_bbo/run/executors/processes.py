@@ -78,9 +78,9 @@ class ProcessExecutor:
 
     def submit(self, state: State, probes: Sequence[Probe]) -> None:
         """Form the points of ``probes``, or make handles of them, and send as many as there are workers for."""
-        for probe, message in messages(state, probes, self.shared):
-            self.queue.append((probe, message))
-        self._dispatch()
+        for lo in range(0, len(probes), self.count):  # the first workers begin while the other points are formed
+            self.queue += messages(state, probes[lo : lo + self.count], self.shared)
+            self._dispatch()
 
     def collect(self, timeout: float | None = None) -> list[Answer]:
         """Wait for the first answer, time-out or death, and return what there is by then."""
