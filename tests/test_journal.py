@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import vamo_bbo as vb
+from vamo_bbo.run import snapshot
 from vamo_bbo.run.executors.process import child_environment
 from vamo_bbo.run.fingerprint import describe
 from vamo_bbo.run.journal import Journal
@@ -21,6 +22,18 @@ from vamo_bbo.run.load import load
 from vamo_bbo.run.stop import Code
 
 ROWS, TARGETS = np.random.default_rng(0).normal(size=(60, 4)), np.arange(60.0) / 20
+
+
+@pytest.fixture(params=["answers", "snapshots"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How a run goes on: by all its answers, or from a snapshot after every step; notes the steps restored from."""
+    restored: list[int] = []
+    if request.param == "snapshots":
+        monkeypatch.setattr(snapshot, "WORTH", 0.0)
+        monkeypatch.setattr(snapshot, "SHARE", 0.0)
+        real = snapshot.restore
+        monkeypatch.setattr(snapshot, "restore", lambda run, shot, h: (restored.append(shot.nit), real(run, shot, h)))
+    return restored
 
 
 def bowl(x: np.ndarray) -> float:
@@ -57,7 +70,7 @@ def run(fun: Any, path: Path | None, **options: Any) -> Any:
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("noisy", [False, True])
-def test_an_interrupted_run_goes_on_exactly(tmp_path: Path, method: Any, noisy: bool) -> None:
+def test_an_interrupted_run_goes_on_exactly(tmp_path: Path, method: Any, noisy: bool, way: list[int]) -> None:
     whole = run(Counting((7, 30)), None, method=method, noisy=noisy)
     for stop_at in (1, 9, 64, 140):
         path = tmp_path / f"{stop_at}.db"
@@ -66,10 +79,12 @@ def test_an_interrupted_run_goes_on_exactly(tmp_path: Path, method: Any, noisy: 
         resumed = run(second, path, method=method, noisy=noisy)
         assert trajectory(resumed) == trajectory(whole)
         assert first.calls + second.calls == whole.nfev
+        if stop_at == 140 and len(way):
+            assert way[-1] > 5
 
 
-@pytest.mark.parametrize("method", ["vamo", "svrg", "adam", "zo-svrg"])
-def test_finite_sums_with_gradients_and_tables_resume(tmp_path: Path, method: str) -> None:
+@pytest.mark.parametrize("method", ["vamo", "vamo-paper", "svrg", "saga", "sarah", "storm", "adam", "zo-svrg"])
+def test_finite_sums_with_gradients_and_tables_resume(tmp_path: Path, method: str, way: list[int]) -> None:
     calls = [0, 10**9]
 
     def losses(x: np.ndarray, idx: np.ndarray) -> np.ndarray:
@@ -99,7 +114,90 @@ def test_finite_sums_with_gradients_and_tables_resume(tmp_path: Path, method: st
         assert calls[0] <= total - stop_at + 1
 
 
-def test_a_finished_run_evaluates_nothing_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("space", [None, vb.Space(a=vb.Real(0, 4), n=vb.Integer(1, 9), kind=vb.Choice(["p", "q"]))])
+def test_cma_resumes(tmp_path: Path, way: list[int], space: Any) -> None:
+    pytest.importorskip("cmaes")
+    counting = Counting(stop_at=70)
+
+    def fun(x: Any) -> float:
+        point = np.array([x["a"], x["n"] / 3, x["kind"] == "q", 0.0]) if space else x
+        return counting(point)
+
+    start = np.zeros(4) if space is None else space
+    options: dict[str, Any] = {"method": "cma", "rng": 2, "maxfev": 150, "journal": tmp_path / "run.db"}
+    assert vb.minimize(fun, start, **options).status == Code.INTERRUPTED
+    counting.stop_at = None
+    resumed = vb.minimize(fun, start, **options)
+    assert counting.calls == resumed.nfev
+    assert trajectory(resumed) == trajectory(vb.minimize(fun, start, **{**options, "journal": None}))
+    assert not way or way[-1] >= 5
+
+
+def test_a_plateau_and_constant_values_are_noticed_as_without_interruption(tmp_path: Path, way: list[int]) -> None:
+    options: dict[str, Any] = {"method": METHODS[0], "maxfev": 5000, "tol": 1e-3}
+    whole = run(bowl, None, **options)
+    assert whole.status == Code.CONVERGED
+    assert run(Counting(stop_at=whole.nfev - 40), tmp_path / "run.db", **options).status == Code.INTERRUPTED
+    assert trajectory(run(bowl, tmp_path / "run.db", **options)) == trajectory(whole)
+    flat = run(lambda x: 1.0, tmp_path / "flat.db", maxfev=60)
+    assert "smoothing is too small" in flat.message
+    assert "smoothing is too small" in run(lambda x: 1.0, tmp_path / "flat.db", maxfev=90).message
+
+
+def test_failures_are_kept_over_a_snapshot(tmp_path: Path, way: list[int]) -> None:
+    fails = tuple(range(5, 150, 2))
+    whole = run(Counting(fails), None)
+    first = Counting(fails, stop_at=120)
+    assert run(first, tmp_path / "run.db").status == Code.INTERRUPTED
+    resumed = run(Counting(tuple(n - 120 for n in fails)), tmp_path / "run.db")
+    assert trajectory(resumed) == trajectory(whole)
+    assert [(f.id, f.error, f.x.tobytes(), f.log) for f in resumed.failures[:40]] == [
+        (f.id, f.error, f.x.tobytes(), f.log) for f in whole.failures[:40]
+    ]
+
+
+def test_a_snapshot_beyond_the_limits_or_of_another_version_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshot, "WORTH", 0.0)
+    monkeypatch.setattr(snapshot, "SHARE", 0.0)
+    whole = run(bowl, tmp_path / "run.db")
+    used: list[int] = []
+    real = snapshot.restore
+    monkeypatch.setattr(snapshot, "restore", lambda run, shot, h: (used.append(shot.nit), real(run, shot, h)))
+    for limits in ({"maxfev": 60}, {"options": {"maxiter": 3}}, {"f_target": whole.history[3].fun}, {"tol": 1e-3}):
+        shorter = run(bowl, tmp_path / "run.db", **limits)
+        assert trajectory(shorter) == trajectory(run(bowl, None, **limits))
+    assert not used
+    monkeypatch.setattr(snapshot, "VERSION", 99)
+    assert trajectory(run(bowl, tmp_path / "run.db")) == trajectory(whole)
+    assert not used
+    monkeypatch.setattr(snapshot, "VERSION", 1)
+    assert trajectory(run(bowl, tmp_path / "run.db")) == trajectory(whole)
+    assert used == [whole.nit]
+
+
+def test_snapshots_are_taken_when_answers_are_dear(tmp_path: Path) -> None:
+    """A resumed run evaluates large gradients again, which are not stored: the snapshot saves these."""
+    size, calls = 150_000, [0]
+
+    def grad(x: np.ndarray) -> np.ndarray:
+        calls[0] += 1
+        time.sleep(0.04)
+        return x - 1
+
+    def go() -> Any:
+        options = {"method": vb.sgd(0.1), "jac": grad, "rng": 0, "journal": tmp_path / "run.db"}
+        return vb.minimize(lambda x: 0.5 * float(x @ x), np.zeros(size), maxjev=24, **options)
+
+    whole = go()
+    made = calls[0]
+    again = go()
+    assert trajectory(again) == trajectory(whole)
+    assert calls[0] - made < made
+
+
+def test_a_finished_run_evaluates_nothing_again(tmp_path: Path, way: list[int]) -> None:
     whole = run(bowl, tmp_path / "run.db", noisy=True)
     fun = Counting()
     again = run(fun, tmp_path / "run.db", noisy=True)
@@ -108,7 +206,7 @@ def test_a_finished_run_evaluates_nothing_again(tmp_path: Path) -> None:
     assert again.fun_std == whole.fun_std
 
 
-def test_a_larger_budget_goes_on(tmp_path: Path) -> None:
+def test_a_larger_budget_goes_on(tmp_path: Path, way: list[int]) -> None:
     first, second = Counting(), Counting()
     run(first, tmp_path / "run.db", maxfev=60)
     longer = run(second, tmp_path / "run.db", maxfev=150)
@@ -116,14 +214,14 @@ def test_a_larger_budget_goes_on(tmp_path: Path) -> None:
     assert first.calls + second.calls == longer.nfev
 
 
-def test_retries_are_replayed(tmp_path: Path) -> None:
+def test_retries_are_replayed(tmp_path: Path, way: list[int]) -> None:
     whole = run(Counting((7, 8, 30)), None, retries=1)
     first = Counting((7, 8, 30), stop_at=40)
     run(first, tmp_path / "run.db", retries=1)
     assert trajectory(run(Counting(), tmp_path / "run.db", retries=1)) == trajectory(whole)
 
 
-def test_serial_and_parallel_runs_share_a_journal(tmp_path: Path) -> None:
+def test_serial_and_parallel_runs_share_a_journal(tmp_path: Path, way: list[int]) -> None:
     whole = run(bowl, None)
     assert run(Counting(stop_at=50), tmp_path / "run.db").status == Code.INTERRUPTED
     assert trajectory(run(bowl, tmp_path / "run.db", workers=2)) == trajectory(whole)
@@ -332,6 +430,8 @@ KILLED = """
 import sys, time
 import numpy as np
 import vamo_bbo as vb
+from vamo_bbo.run import snapshot
+snapshot.WORTH = snapshot.SHARE = 0.0  # after every step
 path, log, workers, method = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
 def fun(x):
     with open(log, "a") as f:
@@ -367,8 +467,9 @@ def killed_and_resumed(tmp_path: Path, workers: int, kills: int, method: str) ->
     last = start(path, str(log))
     assert last.communicate()[0] == expected
     repeated = len(log.read_text().split()) - len(evaluated)
-    # Repeated: what was in flight at a kill. Serially also what ended within the millisecond that a commit may wait.
-    assert 0 <= repeated <= kills * (workers if workers > 1 else 2)
+    # Repeated: what was in flight at a kill, which is what had begun and what had ended and was not stored yet: one of
+    # each per worker. Serially, what ended within the millisecond that a commit may wait.
+    assert 0 <= repeated <= kills * 2 * workers
     assert set(log.read_text().split()) >= set(evaluated)
 
 

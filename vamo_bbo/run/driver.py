@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 
@@ -68,6 +69,10 @@ class Run:
         Traceback, if the solver or an executor crashed.
     began : float
         ``perf_counter()`` at the start.
+    loop : object or None
+        The loop, while it runs; its ``marks()`` are what it remembers between steps.
+    marks : dict or None
+        Such marks of an earlier process, where the run goes on from a snapshot.
     """
 
     objective: Objective
@@ -86,6 +91,8 @@ class Run:
     flat: bool = False
     log: str | None = None
     began: float = field(default_factory=perf_counter)
+    loop: _Loop | None = None
+    marks: dict[str, Any] | None = None
 
     def user_point(self, z: Array) -> Array:
         """Return the user's point of ``z`` as a new array."""
@@ -149,7 +156,7 @@ def drive(
     OutputError
         The objective returned something of the wrong shape or type.
     """
-    loop = _Loop(run, executor, budget, policy or FailurePolicy(), on_step, list(known))
+    loop = run.loop = _Loop(run, executor, budget, policy or FailurePolicy(), on_step, list(known))
     try:
         loop.go()
     except _Stop:
@@ -189,6 +196,19 @@ class _Loop:
         self.seen: dict[Batch | None, float] = {}
         self.worst = run.best.value if math.isfinite(run.best.value) else -math.inf
         self.told_worst = self.worst
+        if run.marks is not None:
+            self.known = []  # a later step does not ask for x0 again
+            self.compared, self.differs, self.worst, self.told_worst = run.marks["values"]
+            if self.plateau is not None:
+                self.plateau.restore(run.marks["plateau"])
+
+    def marks(self) -> dict[str, Any]:
+        """Return what is remembered between two steps, ready for JSON."""
+        return {
+            "tol": self.budget.tol,
+            "values": [self.compared, self.differs, self.worst, self.told_worst],
+            "plateau": None if self.plateau is None else self.plateau.marks(),
+        }
 
     def go(self) -> None:
         """Loop until something raises :class:`_Stop`."""
@@ -386,13 +406,15 @@ class _Loop:
         if self.tries:
             self.tries.clear()
         run.history.append(record)
+        flat = False
+        if self.plateau is not None:
+            info = run.objective.info
+            exact = info.n_samples is None and not info.noisy
+            flat = self.plateau.add(record.fun if exact else record.value)
         if self.on_step is not None:
             try:
                 self.on_step(record, run)
             except StopIteration:
                 self.stop(Code.CALLBACK)
-        if self.plateau is not None:
-            info = run.objective.info
-            exact = info.n_samples is None and not info.noisy
-            if self.plateau.add(record.fun if exact else record.value):
-                self.stop(Code.CONVERGED)
+        if flat:
+            self.stop(Code.CONVERGED)

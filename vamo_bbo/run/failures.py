@@ -138,28 +138,30 @@ class FailureLog:
         Failed evaluations, after retries.
     worst : float
         Highest finite value told so far; -inf before the first.
+    first, latest : list of FailureRecord
+        The records that are kept.
     """
 
     def __init__(self) -> None:
         self.count = 0
         self.worst = -math.inf
-        self._first: list[FailureRecord] = []
-        self._latest: list[FailureRecord] = []
+        self.first: list[FailureRecord] = []
+        self.latest: list[FailureRecord] = []
 
     def add(self, record: FailureRecord) -> None:
         """Take a record."""
         self.count += 1
-        if len(self._first) < KEPT // 2:
-            self._first.append(record)
+        if len(self.first) < KEPT // 2:
+            self.first.append(record)
             return
-        self._latest.append(record)
-        if len(self._latest) > KEPT // 2:
-            del self._latest[0]
+        self.latest.append(record)
+        if len(self.latest) > KEPT // 2:
+            del self.latest[0]
 
     @property
     def records(self) -> list[FailureRecord]:
         """The first 50 and the latest 50 records."""
-        return self._first + self._latest
+        return self.first + self.latest
 
 
 def failure_record(probe: Probe, answer: Answer, x: Array | None, **changes: Any) -> FailureRecord:

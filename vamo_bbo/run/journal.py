@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import sqlite3
 import sys
@@ -24,8 +25,9 @@ from vamo_bbo._typing import Array
 from vamo_bbo.core.types import Answer, Probe, ProbeId
 from vamo_bbo.run.failures import JournalWriteError
 from vamo_bbo.run.history import StepRecord
+from vamo_bbo.run.snapshot import Snapshot
 
-__all__ = ["Journal", "Row", "open_readonly"]
+__all__ = ["Journal", "Row", "complete", "open_readonly", "step_record"]
 
 APPLICATION_ID = 0x76616D6F
 """SQLite's application id of a journal: "vamo"."""
@@ -44,6 +46,10 @@ CREATE INDEX evaluation_round ON evaluation (step, phase, attempt);
 CREATE TABLE step (
     nit INTEGER PRIMARY KEY, fun REAL, value REAL, nfev INTEGER, njev INTEGER, nfev_samples INTEGER,
     njev_samples INTEGER, step_size REAL, elapsed REAL, n_failed INTEGER, noise REAL, params TEXT);
+"""
+_SNAPSHOT = """
+CREATE TABLE snapshot (nit INTEGER PRIMARY KEY, evaluations INTEGER, data TEXT);
+CREATE TABLE snapshot_array (name TEXT PRIMARY KEY, dtype TEXT, shape TEXT, data BLOB) WITHOUT ROWID;
 """
 _STEP = (
     "nit", "fun", "value", "nfev", "njev", "nfev_samples", "njev_samples", "step_size", "elapsed", "n_failed", "noise",
@@ -151,11 +157,11 @@ class Journal:
             raise
         self.replaying = self.count > 0
         self._rounds: dict[tuple[int, int, int], dict[int, list[Row]]] = {}
+        self._after = 0  # the evaluation up to which answers of the steps are used up
 
     def _create(self) -> None:
-        self.db.executescript(
-            f"PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={FORMAT}; BEGIN; {_SCHEMA} COMMIT;"
-        )
+        header = f"PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={FORMAT};"
+        self.db.executescript(f"{header} BEGIN; {_SCHEMA} {_SNAPSHOT} COMMIT;")
 
     def _take_lock(self) -> None:
         """Refuse a second writer; the lock ends with the process, however it ends."""
@@ -227,10 +233,10 @@ class Journal:
         rows: dict[int, list[Row]] = {}
         query = (
             "SELECT position, value, samples, error, elapsed, worker, log, complete, per_sample, gradient, "
-            "gradient_dtype FROM evaluation WHERE step=? AND phase=? AND attempt=? ORDER BY n"
+            "gradient_dtype FROM evaluation WHERE step=? AND phase=? AND attempt=? AND (n > ? OR step < 0) ORDER BY n"
         )
         for position, value, samples, error, elapsed, worker, log, complete, values, grad, dtype in self.db.execute(
-            query, key
+            query, (*key, self._after)
         ):
             answer = Answer(
                 (*key, position),
@@ -269,6 +275,39 @@ class Journal:
         with self._writing():
             self.db.execute(f"INSERT OR REPLACE INTO step VALUES ({', '.join('?' * len(values))})", values)
 
+    def steps(self, until: int) -> list[StepRecord]:
+        """Return the records of the steps up to number ``until``."""
+        rows = self.db.execute("SELECT * FROM step WHERE nit <= ? ORDER BY nit", (until,))
+        return [step_record(row) for row in rows]
+
+    def save(self, snapshot: Snapshot) -> None:
+        """Store a snapshot in place of the one before it."""
+        arrays = []
+        for name, array in snapshot.arrays.items():
+            arrays.append((name, array.dtype.str, json.dumps(array.shape), np.ascontiguousarray(array).tobytes()))
+        with self._writing():
+            self.db.execute("DELETE FROM snapshot")
+            self.db.execute("DELETE FROM snapshot_array")
+            row = (snapshot.nit, snapshot.evaluations, json.dumps(snapshot.data))
+            self.db.execute("INSERT INTO snapshot VALUES (?, ?, ?)", row)
+            self.db.executemany("INSERT INTO snapshot_array VALUES (?, ?, ?, ?)", arrays)
+
+    def snapshot(self) -> Snapshot | None:
+        """Return the stored snapshot, or None."""
+        found = self.db.execute("SELECT nit, evaluations, data FROM snapshot").fetchone()
+        if found is None:
+            return None
+        arrays = {}
+        for name, dtype, shape, data in self.db.execute("SELECT name, dtype, shape, data FROM snapshot_array"):
+            arrays[name] = np.frombuffer(bytearray(data), dtype=dtype).reshape(json.loads(shape))
+        return Snapshot(found[0], found[1], json.loads(found[2]), arrays)
+
+    def go_on_after(self, snapshot: Snapshot) -> None:
+        """Find, from now on, only answers that are not in ``snapshot``."""
+        self._after = snapshot.evaluations
+        self._rounds.clear()
+        self.replaying = self.count > snapshot.evaluations
+
     def last_step(self) -> int:
         """Return the number of the last journaled step, 0 if there is none."""
         found: int = self.db.execute("SELECT COALESCE(MAX(nit), 0) FROM step").fetchone()[0]
@@ -296,6 +335,11 @@ class Journal:
             self._lock = None
 
 
+def complete(answer: Answer) -> bool:
+    """Return whether the whole answer is stored: no array of it is too large."""
+    return not any(a is not None and a.nbytes > LARGEST_ARRAY for a in (answer.values, answer.grad))
+
+
 def _numbers(answer: Answer) -> tuple[Any, ...]:
     return (answer.value, answer.n_samples, answer.error, answer.elapsed, answer.worker, answer.log)
 
@@ -304,12 +348,19 @@ def _arrays(answer: Answer, x: Array | None) -> tuple[Any, ...]:
     """Return (complete, point, per-sample values, gradient, its dtype) as SQLite stores them."""
     point = None if x is None or x.nbytes > LARGEST_POINT else np.ascontiguousarray(x, dtype=np.float64).tobytes()
     values, grad = answer.values, answer.grad
-    if any(a is not None and a.nbytes > LARGEST_ARRAY for a in (values, grad)):
+    if not complete(answer):
         return 0, point, None, None, None
     stored = None if values is None else np.ascontiguousarray(values, dtype=np.float64).tobytes()
     if grad is None:
         return 1, point, stored, None, None
     return 1, point, stored, np.ascontiguousarray(grad).tobytes(), grad.dtype.str
+
+
+def step_record(row: tuple[Any, ...]) -> StepRecord:
+    """Return a row of the table of steps as a record."""
+    values: list[Any] = [math.nan if v is None else v for v in row[:-1]]  # SQLite stores NaN as NULL
+    values.append(None if row[-1] is None else json.loads(row[-1]))
+    return StepRecord(*values)
 
 
 def _short(value: Any) -> str:

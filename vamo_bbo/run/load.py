@@ -13,7 +13,6 @@ from vamo_bbo._errors import StateError
 from vamo_bbo._typing import Array
 from vamo_bbo.run.executors.quorum import LATE
 from vamo_bbo.run.failures import FailureRecord
-from vamo_bbo.run.history import StepRecord
 from vamo_bbo.space import Choice, Integer, Real, Space
 
 if TYPE_CHECKING:
@@ -54,7 +53,7 @@ class JournalData:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
-        from vamo_bbo.run.journal import open_readonly  # only now: it imports SQLite
+        from vamo_bbo.run.journal import open_readonly, step_record  # only now: it imports SQLite
 
         db = open_readonly(path)
         try:
@@ -65,7 +64,7 @@ class JournalData:
             db.close()
         self.evaluations = {name: _column(name, [row[i] for row in rows]) for i, name in enumerate(_COLUMNS)}
         self.points = _points([row[-2] for row in rows])
-        self.history = [_record(row) for row in steps]
+        self.history = [step_record(row) for row in steps]
         space = self.space
         self.failures = [
             FailureRecord(
@@ -160,12 +159,6 @@ def _parameter(described: Any) -> Any:
             v if isinstance(v, (str, int, float, bool, type(None))) else str(v) for v in fields["options"]
         ]
     return kinds[described["type"]](**fields)
-
-
-def _record(row: tuple[Any, ...]) -> StepRecord:
-    values: list[Any] = [math.nan if v is None else v for v in row[:-1]]  # SQLite stores NaN as NULL
-    values.append(None if row[-1] is None else json.loads(row[-1]))
-    return StepRecord(*values)
 
 
 def _column(name: str, values: list[Any]) -> Array:

@@ -96,7 +96,9 @@ def run_solver(
             executor = JournaledExecutor(objective, executor, store)
         run, kept, known = _begin(problem, solver, budget, seed, backend, executor, store)
         run.ledger.maxfev -= kept
-        drive(run, executor, budget, policy=policy, on_step=_hook(callback, store), known=known)
+        if store is not None:
+            _go_on(run, store, budget)
+        drive(run, executor, budget, policy=policy, on_step=_hook(callback, store, executor), known=known)
         run.ledger.maxfev += kept
         try:
             settled = settle(run, executor)
@@ -150,16 +152,30 @@ def _begin(
     return Run(objective, solver, state, ledger, best, history=history, value=first.value), kept, known
 
 
-def _hook(callback: Callable[..., Any] | None, store: Journal | None) -> OnStep | None:
-    """Return what is done after each step: journal the record, then call the user back."""
+def _go_on(run: Run, store: Journal, budget: Budget) -> None:
+    """Go on from the journal's snapshot, if there is one that this run would reach."""
+    from vamo_bbo.run.snapshot import fits, restore
+
+    snapshot = store.snapshot()
+    if snapshot is not None and fits(snapshot, run, budget):
+        history = store.steps(snapshot.nit)
+        if len(history) == snapshot.nit:
+            restore(run, snapshot, history)
+            store.go_on_after(snapshot)
+
+
+def _hook(callback: Callable[..., Any] | None, store: Journal | None, executor: Executor) -> OnStep | None:
+    """Return what is done after each step: journal the record and the state, then call the user back."""
     call = callback_step(callback)
     if store is None:
         return call
     last = store.last_step()
+    journaled: Any = executor
 
     def on_step(record: StepRecord, run: Run) -> None:
         if record.nit > last:
             store.step(record)
+            journaled.stepped(run)
         if call is not None:
             call(record, run)
 

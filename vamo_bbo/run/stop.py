@@ -6,6 +6,7 @@ import enum
 import math
 from collections import deque
 from dataclasses import dataclass
+from typing import Any
 
 from vamo_bbo._errors import OptionError
 from vamo_bbo.core.types import ProblemInfo
@@ -186,3 +187,12 @@ class Plateau:
         self.flat = 0 if gained > self.tol * max(1.0, abs(mean)) else self.flat + 1
         self.lowest = min(self.lowest, mean)
         return self.flat >= 2
+
+    def marks(self) -> list[object]:
+        """Return what is remembered, for :meth:`restore`."""
+        return [list(self.values), self.lowest, self.flat]
+
+    def restore(self, marks: list[Any]) -> None:
+        """Remember what an earlier process did."""
+        self.values.extend(marks[0])
+        self.lowest, self.flat = marks[1], marks[2]

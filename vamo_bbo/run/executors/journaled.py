@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,8 +15,12 @@ from vamo_bbo.core.types import Answer, Probe, ProbeId
 from vamo_bbo.run.executors import Executor
 from vamo_bbo.run.executors.serial import JOURNALED_SLICE, SerialExecutor
 from vamo_bbo.run.failures import JournalWriteError
-from vamo_bbo.run.journal import LARGEST_POINT, Journal
+from vamo_bbo.run.journal import LARGEST_POINT, Journal, complete
 from vamo_bbo.run.objective import Objective
+from vamo_bbo.run.snapshot import Snapshots, take
+
+if TYPE_CHECKING:
+    from vamo_bbo.run.driver import Run
 
 __all__ = ["JournaledExecutor"]
 
@@ -52,6 +57,7 @@ class JournaledExecutor:
         self.state: State | None = None
         self.replayed = 0
         self.broken = False
+        self.snapshots = Snapshots()
 
     def submit(self, state: State, probes: Sequence[Probe]) -> None:
         """Answer what the journal knows, and submit the rest."""
@@ -106,6 +112,16 @@ class JournaledExecutor:
         self._record([(probe, answer, self.objective.scaling.to_user(z.copy()))])
         return answer, new
 
+    def stepped(self, run: Run) -> None:
+        """Take a snapshot of ``run``, right after a step, if that is worth its price."""
+        if self.found or self.broken or not self.snapshots.due():
+            return
+        began = perf_counter()
+        snapshot = take(run, self.journal.count)
+        if snapshot is not None:
+            self.journal.save(snapshot)
+        self.snapshots.taken(began)
+
     def evaluate(self, tasks: Sequence[tuple[Probe, Array]], seed: int) -> list[Answer]:
         """Evaluate at given points what the journal does not know."""
         known = {probe.id: answer for probe, _ in tasks if (answer := self._find(probe)) is not None}
@@ -129,6 +145,8 @@ class JournaledExecutor:
     def _record(self, entries: Sequence[tuple[Probe, Answer, Array | None]]) -> None:
         if self.broken:
             return
+        for _, answer, _ in entries:
+            self.snapshots.answered(answer, complete(answer))
         try:
             self.journal.record(entries)
         except JournalWriteError:
