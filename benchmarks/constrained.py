@@ -2,8 +2,8 @@
 
 Every value of the objective has a relative noise of 1e-3 (of 1 where the value is smaller); constraints are exact. The
 budget: 100 (n + 1) values of the objective; a run also ends after 60 seconds of processor time, with the answer it has
-then. Solved: the returned point violates no constraint and no bound by more than 1e-3 and its noiseless value is at most
-1 % (of 1 where the optimum is smaller) above the optimum: the lowest value that scipy's SLSQP finds with exact
+then. Solved: the returned point violates no constraint and no bound by more than 1e-3 and its noiseless value is at
+most 1 % (of 1 where the optimum is smaller) above the optimum: the lowest value that scipy's SLSQP finds with exact
 derivatives and without noise from the same start and three others. (Some problems have still lower minima; some files
 state an optimum that no feasible point has.)
 

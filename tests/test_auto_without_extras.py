@@ -11,7 +11,7 @@ from vamo_bbo import auto
 
 @pytest.mark.parametrize("workers", [1, map])
 def test_a_bare_installation_falls_back_to_a_method_it_has(monkeypatch, workers):
-    monkeypatch.setattr(auto, "_has_cma", lambda: False)
+    monkeypatch.setattr(auto, "has_cma", lambda: False)
     rng = np.random.default_rng(3)
     result = vb.minimize(
         lambda x: float(np.sum((x - 1.0) ** 2) + 0.01 * rng.normal()), np.zeros(4), rng=1, maxfev=400, workers=workers
@@ -21,7 +21,7 @@ def test_a_bare_installation_falls_back_to_a_method_it_has(monkeypatch, workers)
 
 
 def test_several_workers_without_a_population_method_descend_by_differences(monkeypatch):
-    monkeypatch.setattr(auto, "_has_cma", lambda: False)
+    monkeypatch.setattr(auto, "has_cma", lambda: False)
     result = vb.minimize(lambda x: float(np.sum((x - 1.0) ** 2)), np.zeros(4), workers=map)
     assert "auto chose L-BFGS-B" in result.message
     np.testing.assert_allclose(result.x, 1.0, atol=1e-5)

@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import vamo_bbo as vb
 from vamo_bbo._errors import CapabilityError, OptionError
 from vamo_bbo.core.types import Answer, ProblemInfo
+from vamo_bbo.solvers import noise_handling
 from vamo_bbo.solvers.cma import cma
 
 pytest.importorskip("cmaes")
@@ -257,3 +259,87 @@ def test_options_are_checked(options, message):
 def test_levels_need_bounds():
     with pytest.raises(CapabilityError, match="bounds"):
         start(cma(), levels=np.array([0, 3, 0]))
+
+
+def noisy_end(handling, seed, shown, maxfev):
+    noise = np.random.default_rng(seed)
+    result = vb.minimize(
+        lambda x: float(((x - 1) ** 2).sum() + 0.1 * noise.standard_normal()),
+        np.zeros(4),
+        method="cma",
+        noisy=True,
+        rng=seed,
+        maxfev=maxfev,
+        options={"noise_handling": handling},
+        callback=lambda intermediate_result: shown.append(intermediate_result.noise),
+    )
+    return float(((result.x - 1) ** 2).sum())
+
+
+def test_noise_is_measured_where_it_stops_progress():
+    shown = []
+    noisy_end(None, 1, shown, 1500)
+    assert 0.05 < np.nanmedian(shown) < 0.2
+    shown.clear()
+    noisy_end(False, 1, shown, 300)
+    assert np.isnan(shown).all()
+
+
+@pytest.mark.slow
+def test_noise_that_stops_progress_is_evaluated_away():
+    without, with_it = ([noisy_end(handling, seed, [], 3000) for seed in range(6)] for handling in (False, None))
+    assert np.mean(np.log(with_it)) < np.mean(np.log(without)) + np.log(0.75)
+
+
+def test_noise_handling_costs_nothing_while_there_is_progress():
+    def run(handling):
+        return vb.minimize(
+            lambda x: float((x**2).sum()),
+            np.full(5, 3.0),
+            method="cma",
+            noisy=True,
+            rng=1,
+            maxfev=600,
+            options={"noise_handling": handling},
+        ).x
+
+    np.testing.assert_array_equal(run(True), run(False))
+
+
+@settings(derandomize=True, deadline=None, max_examples=30)
+@given(st.integers(4, 30), st.integers(1, 6), st.integers(0, 2**31))
+def test_repeated_values_are_averaged_in_place(size, repeated, seed):
+    rng = np.random.default_rng(seed)
+    truth = rng.permutation(size).astype(float)
+    scalars = {"replicates": float(repeated), "stuck": 1.0}
+    count = noise_handling.values_of(size, scalars)
+    again = count // repeated - size
+    raw = np.concatenate([np.tile(truth, repeated), np.tile(truth[:again], repeated)])
+    values, widen = noise_handling.settle(raw, size, scalars, np.full(2 * noise_handling.WINDOW, np.nan), 3)
+    np.testing.assert_allclose(values, truth)
+    assert widen == 1.0
+    assert scalars["replicates"] <= repeated  # nothing changed its rank
+
+
+def test_random_rankings_ask_for_more_repetitions():
+    rng = np.random.default_rng(1)
+    excess = [noise_handling.rank_changes(rng.standard_normal(20), rng.standard_normal(4)) for _ in range(50)]
+    assert np.mean(excess) > 1.0
+
+
+def test_bipop_alternates_between_large_and_small_populations():
+    solver = vb.cma(restarts=12, restart_strategy="bipop")
+    state = solver.init(np.full(2, 3.0), seed=1, backend="numpy", info=ProblemInfo())
+    sizes, steps = [], []
+    while solver.status(state) is None:
+        before = state.scalars["restart"]
+        answers = [Answer(p.id, float((p.point**2).sum())) for p in solver.ask(state)]
+        state = solver.tell(state, answers)
+        if state.scalars["restart"] != before:
+            sizes.append(int(state.scalars["population_size"]))
+            steps.append(state.scalars["cma._sigma"])
+    first = 4 + int(3 * np.log(2))
+    large = [s for s, small in zip(sizes, np.array(steps) < 0.5, strict=True) if not small]
+    assert large == [2 ** (k + 1) * first for k in range(len(large))]
+    assert 2 <= len(large) < len(sizes) == 12
+    assert state.scalars["spent_small"] + state.scalars["spent_large"] <= state.scalars["spent"]

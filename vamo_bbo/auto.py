@@ -20,7 +20,7 @@ from vamo_bbo.scipy_layer.wrappers import limits, violation_of
 if TYPE_CHECKING:
     from vamo_bbo.minimize import Call
 
-__all__ = ["Choice", "choose", "run_auto"]
+__all__ = ["Choice", "choose", "has_cma", "run_auto"]
 
 SMALL = 100
 """Most variables for which a model of the objective (COBYQA) or a population (CMA-ES) is affordable."""
@@ -68,12 +68,12 @@ def choose(call: Call, noisy: bool) -> Choice:
     if call.needs_ours:
         if call.has_gradient:
             return Choice("adam", f"gradient, {about}, a journal or another service of our solvers")
-        small = d <= SMALL and not call.vectorized and not noisy and _has_cma()
+        small = d <= SMALL and not call.vectorized and not noisy and has_cma()
         name = "cma" if small else "spsa" if noisy else "zo-sgd"
         return Choice(name, f"no gradient, {about}, a journal, a time-out or common random numbers")
     if call.has_gradient:
         return Choice("L-BFGS-B", f"exact gradient, {about}")
-    if call.workers not in (None, 1) and d <= SMALL and not call.vectorized and _has_cma():
+    if call.workers not in (None, 1) and d <= SMALL and not call.vectorized and has_cma():
         return Choice("cma", f"no gradient, {about}, several workers")
     if noisy:
         return Choice("COBYQA" if d <= SMALL else "spsa", f"no gradient, {about}")
@@ -82,7 +82,7 @@ def choose(call: Call, noisy: bool) -> Choice:
     return Choice("zo-sgd", f"no gradient, {about}: too many for differences")
 
 
-def _has_cma() -> bool:
+def has_cma() -> bool:
     """Return whether the optional package behind method "cma" is installed."""
     return importlib.util.find_spec("cmaes") is not None
 

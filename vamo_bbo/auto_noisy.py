@@ -1,14 +1,18 @@
-"""``method="auto"`` on a noisy objective of moderate size: COBYQA, restarted, and a re-estimate of its answer.
+"""``method="auto"`` on a noisy objective of moderate size: COBYQA, then CMA-ES from where it ended.
 
-A quadratic model over a trust region averages the noise as long as the region is wide. When the region has shrunk to
-where noise decides, the method is started again from the best point with a new region (C. Cartis, J. Fiala, B. Marteau
-and L. Roberts, Improving the flexibility and robustness of model-based derivative-free optimization solvers, ACM TOMS
-45 (2019), section 4).
+A quadratic model over a trust region averages the noise as long as the region is wide, and comes close in few values.
+When the region has shrunk to where noise decides it is stuck, on a curved valley far from the minimum; a population,
+whose ranking needs no differences, goes on from there (docs/which_method.rst has the measurement). Without the package
+``cmaes``, COBYQA is started again from its best point with another region (C. Cartis, J. Fiala, B. Marteau and
+L. Roberts, Improving the flexibility and robustness of model-based derivative-free optimization solvers, ACM TOMS 45
+(2019), section 4).
 """
 
 from __future__ import annotations
 
 import math
+import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +29,8 @@ __all__ = ["run_noisy"]
 REPLICATES = 30
 """Most evaluations kept for the answer; at most a tenth of the budget."""
 CANDIDATES = 3
+FEWEST = 20
+"""Values that must be left for the population."""
 RADII = (1.0, 0.1, 0.3, 0.03)
 """Trust-region radii of the starts, in turn; the first is COBYQA's default."""
 
@@ -45,12 +51,16 @@ def run_noisy(call: Call, watched: Watched) -> Any:
         ``x`` is the one of the lowest points and the last iterate that has the lowest mean over repeated evaluations;
         ``fun`` is that mean and ``fun_std`` its standard error; ``best_x`` and ``best_fun`` are the luckiest draw.
     """
+    from vamo_bbo.auto import has_cma
+
     limit = call.limits.get("maxfev")
     total = float(min(1000 * (call.size + 1), 100_000) if limit is None else limit)
     kept = min(REPLICATES, total // 10)
     watched.set_budget(maxfev=total - kept)
     candidates: list[Array] = []
-    result, path = _stages(call, watched, candidates)
+    result, path = _stages(call, watched, candidates, once=has_cma())
+    if has_cma() and _goes_on(result) and total - watched.nfev >= FEWEST:
+        return _population(call, watched, total)
     watched.set_budget(maxfev=total)
     result.best_x, result.best_fun, result.fun_std = watched.best_x, watched.best_f, math.nan
     if result.status != int(Code.INTERRUPTED):
@@ -60,8 +70,28 @@ def run_noisy(call: Call, watched: Watched) -> Any:
     return result
 
 
-def _stages(call: Call, watched: Watched, candidates: list[Array]) -> tuple[Any, str]:
-    """Run COBYQA again and again until the budget or something else ends it."""
+def _population(call: Call, watched: Watched, total: float) -> Any:
+    """Go on with CMA-ES from the best point, and add up the counts."""
+    from vamo_bbo.minimize import run_call
+
+    began, spent = watched.began, watched.nfev
+    options = {name: value for name, value in call.options.items() if name in ("maxiter", "disp")}
+    limits = {**call.limits, "maxfev": total - spent}
+    if limits.get("max_time") is not None:
+        limits["max_time"] = max(0.0, limits["max_time"] - (time.perf_counter() - began))
+    known = [(watched.best_x, watched.best_f)]
+    result: Any = run_call(replace(call, known_points=known, known=None, limits=limits, options=options), "cma")
+    for name in ("nfev", "nfev_samples"):
+        result[name] += spent
+    result.n_failed += watched.failures.count
+    result.failures = [*watched.failures.records, *result.failures]
+    result.history = watched.history.followed_by(result.history, spent)
+    result.message = f"COBYQA ended after {spent} values, then cma: {result.message}"
+    return result
+
+
+def _stages(call: Call, watched: Watched, candidates: list[Array], *, once: bool) -> tuple[Any, str]:
+    """Run COBYQA, again and again unless ``once``, until the budget or something else ends it."""
     from vamo_bbo.scipy_layer.call import run_scipy
 
     generic = {name: value for name, value in call.options.items() if name in ("maxiter", "disp")}
@@ -78,7 +108,7 @@ def _stages(call: Call, watched: Watched, candidates: list[Array]) -> tuple[Any,
         result = run_scipy(call, "COBYQA", watched=watched, x0=start, options=options)
         count += 1
         candidates.append(np.array(result.x))
-        if not _goes_on(result) or watched.nfev == spent:
+        if once or not _goes_on(result) or watched.nfev == spent:
             return result, f"{count} start{'s' if count > 1 else ''}"
         start = watched.best_x
 

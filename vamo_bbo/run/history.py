@@ -90,6 +90,17 @@ class History(Sequence[StepRecord]):
             best = min(best, value)
             self.append(StepRecord(0, best, value))
 
+    def followed_by(self, later: History, spent: int) -> History:
+        """Return these records and those of a stage that began after ``spent`` values, without what it knew."""
+        whole, steps = History(self.limit), self._count
+        for record in self:
+            whole.append(record)
+        for record in later:
+            if record.nit > 0:
+                counts: dict[str, Any] = {"nfev": record.nfev + spent, "nfev_samples": record.nfev_samples + spent}
+                whole.append(record._replace(nit=record.nit + steps, **counts))
+        return whole
+
     def _all(self) -> list[StepRecord]:
         if self._last is None or (self._records and self._records[-1] is self._last):
             return self._records

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from vamo_bbo._errors import OptionError
 from vamo_bbo._typing import Array, FloatArray
 from vamo_bbo.core.solver import State, Status
 from vamo_bbo.core.types import Answer, Probe, ProbeId, ProblemInfo
-from vamo_bbo.solvers import _cmaes
+from vamo_bbo.solvers import _cmaes, noise_handling
 
 __all__ = ["EvolutionStrategy", "cma"]
 
@@ -26,6 +26,8 @@ def cma(
     population_size: int | None = None,
     separable: bool | None = None,
     restarts: int = 0,
+    restart_strategy: Literal["ipop", "bipop"] = "ipop",
+    noise_handling: bool | None = None,
     adapt_learning_rate: bool = False,
 ) -> EvolutionStrategy:
     """Evolution strategy with covariance matrix adaptation, for small d, mixed types and rugged objectives.
@@ -44,8 +46,14 @@ def cma(
     separable : bool, optional
         Adapt only the diagonal of the covariance, O(d) per point. Default: for d > 200.
     restarts : int >= 0, default 0
-        After convergence start again with twice the population (IPOP), at most this many times: for
-        multimodal objectives. The budget of the run ends them earlier.
+        After convergence start again, at most this many times: for multimodal objectives. The budget of the run ends
+        them earlier.
+    restart_strategy : {"ipop", "bipop"}
+        "ipop": each start has twice the population of the one before. "bipop": between such starts there are some with
+        a small population and a small first step, until both kinds have used as many values.
+    noise_handling : bool, optional
+        Measure how much noise changes the ranking of a generation and evaluate each point more than once while it does.
+        Default: where the objective is ``noisy`` and all coordinates are real.
     adapt_learning_rate : bool, default False
         Learning-rate adaptation (LRA-CMA-ES) for strong noise and large budgets; not with Integer, Choice or
         ``separable``.
@@ -79,14 +87,19 @@ def cma(
     R. Hamano et al., CMA-ES with margin, GECCO 2022, arXiv:2205.13482; CatCMA with margin, arXiv:2504.07884.
     M. Nomura et al., CMA-ES with learning rate adaptation, GECCO 2023, arXiv:2304.03473.
     M. Nomura et al., Warm starting CMA-ES for hyperparameter optimization, AAAI 2021, arXiv:2012.06932.
+    N. Hansen, A. S. P. Niederberger, L. Guzzella and P. Koumoutsakos, A method for handling uncertainty in evolutionary
+    optimization with an application to feedback control of combustion, IEEE TEC 13(1), 2009.
+    N. Hansen, Benchmarking a BI-population CMA-ES on the BBOB-2009 function testbed, GECCO 2009.
     A. Auger and N. Hansen, A restart CMA evolution strategy with increasing population size, CEC 2005.
 
     Examples
     --------
     >>> cma(population_size=12)
-    EvolutionStrategy(sigma=None, population_size=12, separable=None, restarts=0, adapt_learning_rate=False)
+    EvolutionStrategy(sigma=None, population_size=12, separable=None, restarts=0, restart_strategy='ipop', ...)
     """
-    return EvolutionStrategy(sigma, population_size, separable, restarts, adapt_learning_rate)
+    return EvolutionStrategy(
+        sigma, population_size, separable, restarts, restart_strategy, noise_handling, adapt_learning_rate
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +110,8 @@ class EvolutionStrategy:
     population_size: int | None = None
     separable: bool | None = None
     restarts: int = 0
+    restart_strategy: Literal["ipop", "bipop"] = "ipop"
+    noise_handling: bool | None = None
     adapt_learning_rate: bool = False
 
     @property
@@ -112,6 +127,8 @@ class EvolutionStrategy:
             raise OptionError(f"cma: population_size must be a whole number >= 4, got {size!r}.")
         if isinstance(self.restarts, bool) or int(self.restarts) != self.restarts or self.restarts < 0:
             raise OptionError(f"cma: restarts must be a whole number >= 0, got {self.restarts!r}.")
+        if self.restart_strategy not in ("ipop", "bipop"):
+            raise OptionError(f"cma: restart_strategy must be 'ipop' or 'bipop', got {self.restart_strategy!r}.")
 
     def init(self, x0: Array, *, seed: int, backend: str, info: ProblemInfo, horizon: float | None = None) -> State:
         """Return the first state; see :class:`~vamo_bbo.core.solver.Solver`."""
@@ -125,8 +142,18 @@ class EvolutionStrategy:
             "population_size": float(size),
             "restart": 0.0,
             "stopped": 0.0,
+            "replicates": 1.0,
+            "stuck": 0.0,
+            "first_population": float(size),
+            "large_population": float(size),
+            "small": 0.0,
+            "spent": 0.0,
+            "spent_large": 0.0,
+            "spent_small": 0.0,
         }
         state.scalars["ignored"] = 0.0
+        if self._handles_noise(state):
+            state.arrays["medians"] = np.full(2 * noise_handling.WINDOW, np.nan)
         plan = self._plan(state)
         state.scalars["sigma"] = plan.sigma
         optimizer = _cmaes.fresh(state, plan)
@@ -138,13 +165,14 @@ class EvolutionStrategy:
     def ask(self, state: State) -> tuple[Probe, ...]:
         """Return the points of this generation that have no answer yet."""
         points, _ = self._generation(state)
-        anchor = state.anchor("x")
-        probes = (Probe(_id(state, k), anchor, point=point) for k, point in enumerate(points))
+        anchor, size = state.anchor("x"), len(points)
+        asked = range(self._values(state))
+        probes = (Probe(_id(state, k), anchor, point=points[k % size]) for k in asked)
         return tuple(p for p in probes if p.id not in state.inbox)
 
     def tell(self, state: State, answers: Sequence[Answer]) -> State:
         """Take answers; the last one of the generation updates the distribution."""
-        size = int(state.scalars["population_size"])
+        size = self._values(state)
         for answer in answers:
             mine = answer.id[:3] == _id(state, 0)[:3] and 0 <= answer.id[3] < size
             if not mine or answer.id in state.inbox:
@@ -169,6 +197,18 @@ class EvolutionStrategy:
         noisy = state.info.noisy and state.info.levels is None
         return state.arrays["x" if noisy or math.isnan(state.scalars["best_value"]) else "best"]
 
+    def _handles_noise(self, state: State) -> bool:
+        if self.noise_handling is not None:
+            return self.noise_handling
+        return state.info.noisy and state.info.levels is None
+
+    def _values(self, state: State) -> int:
+        """Return the values of a generation: each point ``replicates`` times, and the first points that often again."""
+        size = int(state.scalars["population_size"])
+        if not self._handles_noise(state):
+            return size
+        return noise_handling.values_of(size, state.scalars)
+
     def _plan(self, state: State) -> _cmaes.Plan:
         return _cmaes.plan_of(state, self.sigma, self.separable, self.adapt_learning_rate)
 
@@ -184,12 +224,19 @@ class EvolutionStrategy:
 
     def _close(self, state: State) -> None:
         points, tokens = self._generation(state)
-        answers = [state.inbox[_id(state, k)] for k in range(len(points))]
-        values = np.array([math.nan if a.error is not None else float(a.value) for a in answers])
-        values[~np.isfinite(values)] = math.nan
+        answers = [state.inbox[_id(state, k)] for k in range(self._values(state))]
+        raw = np.array([math.nan if a.error is not None else float(a.value) for a in answers])
+        raw[~np.isfinite(raw)] = math.nan
         state.inbox = {}
+        state.scalars["spent"] += len(raw)
         plan = self._plan(state)
         optimizer = _cmaes.load(_cmaes.fresh(state, plan), state)
+        values = raw
+        if self._handles_noise(state):
+            values, widen = noise_handling.settle(
+                raw, len(points), state.scalars, state.arrays["medians"], state.arrays["x"].size
+            )
+            _cmaes.core_of(optimizer)._sigma *= widen
         if np.isnan(values).all():
             state.attempt += 1
             _cmaes.core_of(optimizer)._sigma *= 0.5
@@ -215,21 +262,40 @@ class EvolutionStrategy:
             state.versions["best"] += 1
 
     def _restart(self, state: State, plan: _cmaes.Plan) -> None:
-        if state.scalars["restart"] >= self.restarts:
-            state.scalars["stopped"] = 1.0
+        scalars = state.scalars
+        if scalars["restart"] >= self.restarts:
+            scalars["stopped"] = 1.0
             return
-        state.scalars["restart"] += 1
-        state.scalars["population_size"] *= 2
+        scalars["restart"] += 1
         generator = _cmaes.generator_of(state, stream=1)
+        scalars["population_size"], shrink = self._next_population(state, generator)
         low, high = plan.bounds[:, 0], plan.bounds[:, 1]
         boxed = np.isfinite(low) & np.isfinite(high)
         y = (state.arrays["start"].astype(np.float64) - plan.origin) / plan.scale
         y += plan.sigma * generator.standard_normal(y.size)
         uniform = generator.random_sample(y.size)
-        y[boxed] = (low + uniform * (high - low))[boxed]
+        y[boxed] = low[boxed] + uniform[boxed] * (high - low)[boxed]
         state.arrays["x"][...] = _cmaes.to_x(plan, state, y.clip(low, high))
         state.versions["x"] += 1
-        _cmaes.save(_cmaes.fresh(state, plan), state)
+        _cmaes.save(_cmaes.fresh(state, plan._replace(sigma=plan.sigma * shrink)), state)
+
+    def _next_population(self, state: State, generator: np.random.RandomState) -> tuple[float, float]:
+        """Return the population of the next start and the factor of its first step.
+
+        BIPOP counts the values of the large starts (the first one too) and of the small ones, and makes the kind that
+        has used fewer; a small start has ``first (large / (2 first))^(u^2)`` points and the step ``10^(-2 u')``.
+        """
+        scalars = state.scalars
+        spent = scalars["spent"] - scalars["spent_large"] - scalars["spent_small"]
+        scalars["spent_small" if scalars["small"] else "spent_large"] += spent
+        first, large = scalars["first_population"], scalars["large_population"]
+        small = scalars["spent_small"] < scalars["spent_large"] and scalars["restart"] > 1
+        scalars["small"] = float(self.restart_strategy == "bipop" and small)
+        if scalars["small"]:
+            shape, length = generator.random_sample(2)
+            return float(math.floor(first * max(1.0, 0.5 * large / first) ** (shape**2))), 10.0 ** (-2.0 * length)
+        scalars["large_population"] = 2.0 * large
+        return 2.0 * large, 1.0
 
 
 def _id(state: State, index: int) -> ProbeId:
