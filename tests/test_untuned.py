@@ -63,7 +63,7 @@ def test_noise_that_vanishes_lets_the_step_grow():
     rule, scalars = MeasuredStep(), {}
     factors = []
     for energy in [1.0, 0.5, 0.1, *[0.03 * 0.5**k for k in range(8)]]:
-        scalars.update(energy=10 * energy, energy_steps=10.0, step_products=-1.0, step_squares=1.0)
+        scalars.update(noise_sum=10 * energy, noise_steps=10.0, step_products=-1.0, step_squares=1.0)
         rule.agree(scalars, early=False)
         factors.append(rule.share(scalars))
     assert factors[2] < factors[1] < rule.factor
@@ -73,7 +73,7 @@ def test_noise_that_vanishes_lets_the_step_grow():
 def test_noise_that_stays_keeps_shrinking_the_step():
     rule, scalars = MeasuredStep(), {}
     for _ in range(20):
-        scalars.update(energy=10.0, energy_steps=10.0, step_products=-1.0, step_squares=1.0)
+        scalars.update(noise_sum=10.0, noise_steps=10.0, step_products=-1.0, step_squares=1.0)
         rule.agree(scalars, early=False)
     assert rule.share(scalars) == rule.lowest
 

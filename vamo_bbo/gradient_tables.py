@@ -123,7 +123,7 @@ class GradientTable:
         if self.preconditioner is not None:
             specs += self.preconditioner.arrays(size)
         if self.step is not None:
-            names = ("trial", "held", "previous_step", "checked")
+            names = ("trial", "held", "previous_step", "previous_gradient", "checked")
             specs += [ArraySpec(name, (size,)) for name in names]
             specs += [ArraySpec("curvatures", (self.step.kept,), "float64")]
         if self.averaging is not None:

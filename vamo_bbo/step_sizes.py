@@ -10,12 +10,13 @@ mini-batch at a second point a little further along its preconditioned negative 
 gradient and s that of the point, shows :math:`L = y^\top P^{-1} y / s^\top y`. This is invariant to the scale of f, of
 x and of P. c starts at 2 and is moved by the sign of the correlation of successive steps: steps that undo each other
 (negative) are too long, or move in noise; steps that agree are too short. Where every sample can be fitted the noise
-vanishes by itself, and long steps that undo each other are still the fastest: once the mean square of the mini-batch
-gradients has stayed below a tenth of its largest value, c grows as long as that mean square falls.
+vanishes by itself, and long steps that undo each other are still the fastest: once the variance of the mini-batch
+gradients, from the differences of successive ones, has stayed below a tenth of its largest value, c grows as long as
+that variance falls.
 
-(1/(3 L) is SAGA's step: Defazio, Bach &
-Lacoste-Julien, "SAGA", NeurIPS 2014. For the sign test see Pflug, "Non-asymptotic confidence bounds for stochastic
-approximation algorithms with constant step size", Monatshefte für Mathematik 110, 1990.)
+(1/(3 L) is SAGA's step: Defazio, Bach & Lacoste-Julien, "SAGA", NeurIPS 2014. For the sign test see Pflug,
+"Non-asymptotic confidence bounds for stochastic approximation algorithms with constant step size", Monatshefte für
+Mathematik 110, 1990.)
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class MeasuredStep:
     lowest, highest : float, default 0.2, 4
         Range of c.
     vanished : float, default 0.1
-        Mean square of mini-batch gradients, relative to its largest so far, below which noise is taken to vanish.
+        Variance of mini-batch gradients, relative to its largest so far, below which noise is taken to vanish.
     fade : float, default 0.7
         Factor per refresh of the level that is compared with ``vanished``: one quiet refresh proves nothing.
 
@@ -126,8 +127,12 @@ class MeasuredStep:
         scalars["step_products"] = scalars.get("step_products", 0.0) + float(previous @ estimate)
         scalars["step_squares"] = scalars.get("step_squares", 0.0) + float(direction @ estimate)
         previous[...] = direction
-        scalars["energy"] = scalars.get("energy", 0.0) + float(gradient @ gradient)
-        scalars["energy_steps"] = scalars.get("energy_steps", 0.0) + 1.0
+        before = arrays["previous_gradient"]
+        if "noise_steps" in scalars:
+            change = gradient - before
+            scalars["noise_sum"] = scalars.get("noise_sum", 0.0) + 0.5 * float(change @ change)
+        scalars["noise_steps"] = scalars.get("noise_steps", -1.0) + 1.0
+        before[...] = gradient
 
     def agree(self, scalars: dict[str, float], *, early: bool) -> None:
         """Move c by the correlation of the successive steps since the last call, or by the noise where it vanishes."""
@@ -141,13 +146,13 @@ class MeasuredStep:
             scalars["step_factor"] = min(self.highest, max(self.lowest, self.share(scalars) * factor))
 
     def _noise(self, scalars: dict[str, float]) -> tuple[bool, bool]:
-        """Return whether the mini-batch gradients have become small for good, and whether they still fall."""
-        energy = scalars.get("energy", 0.0) / max(1.0, scalars.get("energy_steps", 0.0))
-        scalars["energy"] = scalars["energy_steps"] = 0.0
-        before = scalars.get("energy_level", 0.0)
-        scalars["energy_top"] = max(energy, scalars.get("energy_top", 0.0))
-        scalars["energy_level"] = max(energy, self.fade * before)
-        return scalars["energy_level"] < self.vanished * scalars["energy_top"], energy < before
+        """Return whether the variance of mini-batch gradients has become small for good, and whether it still falls."""
+        variance = scalars.get("noise_sum", 0.0) / max(1.0, scalars.get("noise_steps", 0.0))
+        scalars["noise_sum"] = scalars["noise_steps"] = 0.0
+        before = scalars.get("noise_level", 0.0)
+        scalars["noise_top"] = max(variance, scalars.get("noise_top", 0.0))
+        scalars["noise_level"] = max(variance, self.fade * before)
+        return scalars["noise_level"] < self.vanished * scalars["noise_top"], variance < before
 
     def judge(self, ctx: Context, value: float) -> bool:
         """Keep a good x; return to the last one, with a quarter of the step, from a point that is worse than the start.

@@ -51,7 +51,7 @@ class Untuned:
     >>> from vamo_bbo.recipes import Plain
     >>> sgd = Untuned(Plain(FirstOrder()))
     >>> len(sgd.arrays(ProblemInfo(n_samples=9, gradient="full"), 4, 3)), len(sgd.arrays(ProblemInfo(), 4, 3))
-    (6, 0)
+    (7, 0)
     """
 
     recipe: Recipe
@@ -67,7 +67,7 @@ class Untuned:
         inner = self.recipe.arrays(info, size, batch_size)
         if not self._active(info):
             return inner
-        names = ("trial", "held", "held_gradient", "previous_step", "checked")
+        names = ("trial", "held", "held_gradient", "previous_step", "previous_gradient", "checked")
         own = [ArraySpec(name, (size,)) for name in names]
         return (*inner, *own, ArraySpec("curvatures", (self.step.kept,), "float64"))
 
