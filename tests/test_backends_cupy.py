@@ -6,14 +6,12 @@ the backend but the device itself is tried everywhere. On a machine with a GPU: 
 
 from __future__ import annotations
 
-import ctypes
-import shutil
-import subprocess
 import types
 
 import numpy as np
 import pytest
 from backend_cases import SEED, directions, same_bits, state_arrays, vector
+from device_stand_in import CC, OutOfMemoryError, stand_in
 
 from vamo_bbo._errors import BackendUnavailable, OptionError
 from vamo_bbo._typing import Direction, Law
@@ -21,68 +19,7 @@ from vamo_bbo.backends import get
 from vamo_bbo.backends.cupy_gpu import CupyBackend, CupyDirections
 from vamo_bbo.backends.reference import ReferenceDirections
 
-CC = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
 SIZES = [1, 129, 2048, 4500]
-
-
-class DeviceArray(np.ndarray):
-    """A NumPy array with a device pointer."""
-
-    @property
-    def data(self):
-        return types.SimpleNamespace(ptr=self.ctypes.data)
-
-
-class OutOfMemoryError(Exception):
-    pass
-
-
-class HostModule:
-    """Stands for cupy.RawModule."""
-
-    folder = None
-
-    def __init__(self, code: str, options: tuple[str, ...]) -> None:
-        assert "fast" not in "".join(options)
-        text, library = self.folder / "kernels.c", self.folder / "kernels.so"
-        if not library.exists():
-            text.write_text(code, encoding="utf-8")
-            flags = ["-O2", "-ffp-contract=off", "-fno-math-errno", "-shared", "-fPIC"]
-            subprocess.run([CC, *flags, "-o", str(library), str(text)], check=True)
-        self.library = ctypes.CDLL(str(library))
-
-    def get_function(self, name):
-        kinds = {"float32": ctypes.c_float, "float64": ctypes.c_double, "uint64": ctypes.c_uint64}
-        function = getattr(self.library, name)
-
-        def launch(grid, block, args):
-            assert 1 <= grid[0] < 2**31
-            assert block == (256,)
-            converted = [
-                ctypes.c_void_p(a.ctypes.data)
-                if isinstance(a, DeviceArray)
-                else kinds.get(str(a.dtype), ctypes.c_int64)(a.item())
-                for a in args
-            ]
-            function(*converted)
-
-        return launch
-
-
-def stand_in(folder):
-    HostModule.folder = folder
-    device = lambda a: np.array(a).view(DeviceArray)  # noqa: E731
-    memory = types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError)
-    return types.SimpleNamespace(
-        ndarray=DeviceArray,
-        asarray=device,
-        asnumpy=lambda a: np.array(a),
-        empty=lambda *args: device(np.full(*args, np.nan)) if len(args) > 1 else device(np.empty(*args)),
-        zeros=lambda *args: device(np.zeros(*args)),
-        from_dlpack=device,
-        RawModule=HostModule,
-        cuda=types.SimpleNamespace(memory=memory),
-    )
 
 
 @pytest.fixture(scope="module", params=["stand-in", pytest.param("device", marks=pytest.mark.gpu)])

@@ -135,6 +135,8 @@ class GradientTable:
         if info.n_samples is None:
             raise CapabilityError("this method needs a FiniteSum objective; for a plain callable use 'L-BFGS-B'.")
         self.estimator.check(info, size)
+        if info.device:
+            raise CapabilityError("stored gradients are kept on the host; on a CUDA device use control='values'.")
         if info.gradient == "partial":
             raise CapabilityError("stored gradients need all coordinates of the gradient; use control='values'.")
 

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vamo_bbo import backends
 from vamo_bbo._errors import CapabilityError, OptionError, close_matches
 from vamo_bbo._typing import Array
+from vamo_bbo.array_call import kind_of, minimize_arrays
 from vamo_bbo.core.solver import Solver
 from vamo_bbo.problem import FiniteSum
 from vamo_bbo.run.failures import FailurePolicy, OnError
@@ -76,7 +78,8 @@ def minimize(
         ``fun(x, *args) -> float``, or a sum of per-sample losses. With a ``Space``, ``fun(params, *args)`` with a
         dict; or ``fun(**params)`` if its first parameter has the name of a parameter of the space.
     x0 : (d,) array or Space
-        Start; float32 stays float32. Or the space of named parameters to search, which knows where to start.
+        Start; float32 stays float32. Or the space of named parameters to search, which knows where to start. A tensor,
+        or another array that speaks DLPack: ``fun`` then receives the same kind, also on a CUDA device.
     args : tuple
         Extra arguments of ``fun`` and ``jac``.
     method : str, solver, callable or None
@@ -169,6 +172,10 @@ def minimize(
         from vamo_bbo.space_call import minimize_space
 
         return _as_result(minimize_space(locals()))
+    given = locals()
+    kind = kind_of(x0, backend)
+    if kind is not None:
+        return minimize_arrays(kind, given, minimize)  # type: ignore[no-any-return]
     call = Call(fun, x0, args, jac, hess, hessp, bounds, constraints, tol, callback, options, rng, workers, vectorized)
     call.backend, call.noisy, call.x_scale, call.progress, call.eval_timeout = (
         backend,
@@ -253,6 +260,8 @@ class Call:
 
 def run_call(call: Call, method: Any) -> OptimizeResult:
     """Run ``method`` on the arguments of ``call``."""
+    if backends.on_device(call.x0):
+        return _run_on_device(call, method)
     if call.known_points is not None:
         _warm(call)
     if isinstance(method, str) and method.lower() == "auto":
@@ -264,6 +273,32 @@ def run_call(call: Call, method: Any) -> OptimizeResult:
 
         return run_scipy(call, method)  # type: ignore[no-any-return]
     return run_ours(call, method)
+
+
+def _run_on_device(call: Call, method: Any) -> OptimizeResult:
+    """Run one of our solvers on CuPy arrays."""
+    if call.backend not in ("auto", "cupy"):
+        raise OptionError(f"x0 is on a CUDA device, where backend must be 'auto' or 'cupy', got {call.backend!r}.")
+    host_only = {
+        "constraints": call.constrained,
+        "workers": call.workers not in (None, 1),
+        "journal": call.journal is not None,
+        "eval_timeout": call.eval_timeout is not None,
+        "known_points": call.known_points is not None,
+    }
+    for name, given in host_only.items():
+        if given:
+            raise OptionError(f"{name} cannot be used with an x0 on a CUDA device; move x0 to the host.")
+    call.backend, chosen = "cupy", isinstance(method, str) and method.lower() == "auto"
+    if chosen:
+        values = "zo-svrg" if isinstance(call.fun, FiniteSum) else "zo-sgd"
+        method = "adam" if call.has_gradient else values
+    if method is None or is_scipys(method) or (isinstance(method, str) and method.lower() == "cma"):
+        raise OptionError(f"method={method!r} works on the host; with an x0 on a CUDA device use 'adam' or 'zo-sgd'.")
+    result: Any = run_ours(call, method)
+    if chosen:
+        result.message = f"auto chose {method} (x0 is on a CUDA device): {result.message}"
+    return result  # type: ignore[no-any-return]
 
 
 def _warm(call: Call) -> None:

@@ -11,12 +11,17 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+import numpy as np
+
 from vamo_bbo._errors import OptionError, close_matches
 from vamo_bbo._typing import AnyDirection, Array, FloatArray
 
-__all__ = ["BACKENDS", "Backend", "Directions", "get"]
+__all__ = ["BACKENDS", "Backend", "Directions", "get", "namespace", "on_device", "to_device", "to_host"]
 
 BACKENDS = ("auto", "numpy", "numba", "cupy")
+
+CUDA = 2
+"""DLPack's number of CUDA devices (kDLCUDA)."""
 
 
 class Directions(Protocol):
@@ -140,3 +145,39 @@ def _made(name: str) -> Backend:
     from vamo_bbo.backends.auto import AutoBackend
 
     return AutoBackend()
+
+
+def on_device(x: Any) -> bool:
+    """Return whether ``x`` is an array on a CUDA device.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> on_device(np.zeros(3)), on_device([0.0])
+    (False, False)
+    """
+    if type(x) is np.ndarray:
+        return False
+    where = getattr(x, "__dlpack_device__", None)
+    return where is not None and where()[0] == CUDA
+
+
+def to_device(x: Any) -> Array:
+    """Return ``x`` as a CuPy array, sharing its memory if it is on the device."""
+    backend: Any = get("cupy")
+    device: Array = backend.to_device(x)
+    return device
+
+
+def to_host(x: Any) -> Array:
+    """Return ``x`` as a NumPy array; from a device it is copied, which waits for it."""
+    if not on_device(x):
+        return np.asarray(x)
+    backend: Any = get("cupy")
+    host: Array = backend.xp.asnumpy(backend.to_device(x))
+    return host
+
+
+def namespace(x: Any) -> Any:
+    """Return the array namespace of ``x``: NumPy, or CuPy for what is on the device."""
+    return get("cupy").xp if on_device(x) else np

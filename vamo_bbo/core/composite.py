@@ -175,7 +175,8 @@ class Composite:
         state = State(seed, backend, info)
         for spec in self.arrays(info, x0.size):
             dtype = x0.dtype if spec.dtype == "x" else np.dtype(spec.dtype)
-            state.arrays[spec.name] = (xp if spec.dtype == "x" else np).zeros(spec.shape, dtype=dtype)
+            # Vectors and masks live where x does; the small float64 tables stay on the host.
+            state.arrays[spec.name] = (xp if spec.dtype in ("x", "uint8") else np).zeros(spec.shape, dtype=dtype)
             state.versions[spec.name] = 0
         x = state.arrays["x"]
         x[...] = x0

@@ -167,6 +167,8 @@ class ProblemInfo:
         Points whose values were known before the run, in the solver's coordinates; the start is the best of them.
     known_values : (k,) array or None
         Their values.
+    device : bool
+        Whether points and gradients are arrays on a CUDA device.
     """
 
     n_samples: int | None = None
@@ -181,3 +183,4 @@ class ProblemInfo:
     levels: Array | None = None
     known_points: Array | None = None
     known_values: Array | None = None
+    device: bool = False

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from vamo_bbo import backends
 from vamo_bbo._typing import Array, FloatArray, IndexArray, Tag
 from vamo_bbo.core import sampling
 from vamo_bbo.core.types import Answer, Probe, ProblemInfo
@@ -54,6 +55,8 @@ class Objective:
     noise : {"seed", "rng"}, optional
         Common random numbers: ``fun`` takes this keyword, an int or a ``numpy.random.Generator``, and all its
         randomness comes from it. All probes of a round get the same, so that differences compare points and not draws.
+    device : bool
+        Whether points are CuPy arrays, and gradients come as such.
 
     Attributes
     ----------
@@ -77,6 +80,7 @@ class Objective:
         vectorized: bool = False,
         noisy: bool = False,
         noise: str | None = None,
+        device: bool = False,
     ) -> None:
         self.fun, self.args, self.jac, self.vectorized = fun, args, jac, vectorized
         self.noise, self.keywords = noise, dict[str, Any]()
@@ -98,6 +102,7 @@ class Objective:
             noisy=noisy,
             chunk_size=self.sum.chunk_size if self.sum else ProblemInfo().chunk_size,
             grad_cost=self.sum.grad_cost if self.sum else ProblemInfo().grad_cost,
+            device=device,
         )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -111,6 +116,11 @@ class Objective:
     def user_size(self) -> int:
         """Length D of the user's point."""
         return self.size if self.scaling.template is None else int(self.scaling.template.size)
+
+    @property
+    def _xp(self) -> Any:
+        """The array namespace of points and gradients."""
+        return backends.get("cupy").xp if self.info.device else np
 
     def declare(self, **changes: Any) -> None:
         """Complete ``info`` with what the first evaluation showed."""
@@ -177,6 +187,9 @@ class Objective:
         target : float
             Stop after the first value at or below it.
         """
+        if self.info.device and self.simple and all(probe.want == "value" for probe in probes):
+            self._gather(probes, points, answers)
+            return perf_counter() > until or min(answer.value for answer in answers) <= target
         fun, args, simple, new = self.fun, self.args, self.simple, tuple.__new__
         now = perf_counter()
         for probe, z in zip(probes, points, strict=True):
@@ -204,6 +217,23 @@ class Objective:
                 return True
         return False
 
+    def _gather(self, probes: Sequence[Probe], points: Array, answers: list[Answer]) -> None:
+        """Evaluate on the device without waiting in between; the values come to the host in one piece."""
+        began, raw, lost = perf_counter(), list[Any](), dict[int, Answer]()
+        for k, (probe, z) in enumerate(zip(probes, points, strict=True)):
+            try:
+                raw.append(self._xp.asarray(self._call(z), dtype=np.float64).reshape(()))
+            except StopIteration:
+                raise
+            except Exception as exception:
+                raw.append(self._xp.zeros(()))
+                lost[k] = self.failure(probe, exception)
+        values = self._xp.asnumpy(self._xp.stack(raw)).tolist()
+        elapsed = (perf_counter() - began) / len(probes)
+        for k, (probe, value) in enumerate(zip(probes, values, strict=True)):
+            answer = lost.get(k) or Answer(probe.id, value, error=outputs.trouble(value))
+            answers.append(answer._replace(elapsed=elapsed))
+
     def first(self, probe: Probe, z: Array, seed: int) -> tuple[Answer, dict[str, Any]]:
         """Evaluate x0 and return its answer with what it shows, for :meth:`declare`.
 
@@ -229,7 +259,7 @@ class Objective:
             if self.noise is not None:
                 self.keywords = {self.noise: noise_of(probes[0], seed, self.noise)}
             if not self.scaling.trivial:
-                z = np.stack([self.scaling.to_user(row) for row in z])
+                z = self._xp.stack([self.scaling.to_user(row) for row in z])
             values = outputs.rows(self._call(z), len(probes))
         except (StopIteration, outputs.OutputError):
             raise
@@ -282,15 +312,15 @@ class Objective:
         return Answer(probe.id, value, None, grad, 1, error or grad_error)
 
     def _gradient(self, name: str, raw: Any) -> tuple[Array | None, str | None]:
-        g = self.scaling.gradient(outputs.gradient(name, raw, self.user_size, self.dtype))
+        g = self.scaling.gradient(outputs.gradient(name, raw, self.user_size, self.dtype, self._xp))
         if self.learn_mask:
-            unknown = np.isnan(g)
+            unknown = self._xp.isnan(g)
             if unknown.any() and not unknown.all():
                 self.declare(gradient="partial", unknown=unknown.astype(np.uint8))
         if self.info.unknown is not None:
             g[self.info.unknown.astype(bool)] = 0
-        if not math.isfinite(float(np.add.reduce(g))) and not bool(np.isfinite(g).all()):
-            bad = int(np.argmin(np.isfinite(g)))
+        if not math.isfinite(float(g.sum())) and not bool(self._xp.isfinite(g).all()):
+            bad = int(self._xp.isfinite(g).argmin())
             return None, f"{name} returned {g[bad]} in coordinate {bad}"
         return g, None
 
@@ -314,6 +344,8 @@ class Objective:
 
     def _evaluate_batch(self, problem: FiniteSum, probe: Probe, x: Array, idx: IndexArray) -> Answer:
         count, want = len(idx), probe.want
+        if self.info.device:
+            idx = self._xp.asarray(idx)
         raw_losses: Any = None
         raw_gradient: Any = None
         name = "FiniteSum: grad"

@@ -9,6 +9,7 @@ import numpy as np
 
 from vamo_bbo._errors import OptionError
 from vamo_bbo._typing import Array, FloatArray
+from vamo_bbo.backends import to_host
 
 __all__ = ["NOT_SCALAR", "OutputError", "gradient", "losses", "rows", "scalar"]
 
@@ -41,7 +42,7 @@ def scalar(value: Any) -> float:
     """
     if isinstance(value, (int, float)):
         return float(value)
-    array = np.asarray(value)
+    array = to_host(value)
     if array.size != 1 or array.dtype.kind not in "biuf":
         raise OutputError(f"{NOT_SCALAR} It returned {_describe(value, array)}.")
     return float(array.reshape(())[()])
@@ -67,7 +68,7 @@ def losses(value: Any, count: int) -> FloatArray | float:
     """
     if type(value) is float:
         return value
-    array = np.asarray(value)
+    array = to_host(value)
     _real("FiniteSum: losses", array)
     if array.ndim == 0:
         return float(array[()])
@@ -79,19 +80,20 @@ def losses(value: Any, count: int) -> FloatArray | float:
     return array.astype(np.float64)  # a copy: nothing of the caller's is kept
 
 
-def gradient(name: str, value: Any, size: int, dtype: Any) -> Array:
-    """Return a copy of a gradient as a (size,) array of ``dtype``.
+def gradient(name: str, value: Any, size: int, dtype: Any, xp: Any = np) -> Array:
+    """Return a copy of a gradient as a (size,) array of ``dtype`` in the namespace ``xp``.
 
     Raises
     ------
     OutputError
         The shape is not (size,), or the dtype is complex or not numeric.
     """
-    array = np.asarray(value)
+    array = xp.asarray(value)
     _real(name, array)
     if array.shape != (size,) and not (size == 1 and array.size == 1):
         raise OutputError(f"{name} must return a gradient of shape ({size},), got shape {array.shape}.")
-    return np.array(array, dtype=dtype).reshape(size)
+    copy: Array = xp.array(array, dtype=dtype).reshape(size)
+    return copy
 
 
 def rows(value: Any, count: int) -> list[float]:
@@ -102,7 +104,7 @@ def rows(value: Any, count: int) -> list[float]:
     OutputError
         The shape is not (count,) or (count, 1), or the dtype is not real.
     """
-    array = np.asarray(value)
+    array = to_host(value)
     _real("fun (vectorized=True)", array)
     if array.shape not in ((count,), (count, 1)):
         raise OutputError(

@@ -9,8 +9,6 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from vamo_bbo.core.solver import Solver
 from vamo_bbo.core.types import Answer
 from vamo_bbo.run.best import Best
@@ -249,7 +247,7 @@ def result_of(run: Run, settled: Settled) -> OptimizeResult:
     """Return scipy's result with our fields."""
     best, ledger = run.best, run.ledger
     message = run.message
-    z = np.asarray(settled.z)
+    z = settled.z
     if run.flat:
         message += " All differences of function values were zero: smoothing is too small for this objective."
     if run.failures.count:

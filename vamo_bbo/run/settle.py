@@ -103,7 +103,7 @@ class _Evaluator(NamedTuple):
         for i, batch in enumerate(batches):
             probe = Probe((-2, self.run.nit, 4 * len(batches) + attempt, i), START, None, 0.0, batch, want)
             if ledger.afford([probe]) is None:
-                tasks.append((probe, np.array(z)))
+                tasks.append((probe, z.copy()))
         answers = self.executor.evaluate(tasks, self.run.state.seed)
         for probe, _ in tasks:
             ledger.count(probe)
@@ -122,7 +122,7 @@ def _average(run: Run, executor: Executor | None) -> Settled | None:
     answers = _Evaluator(run, executor or SerialExecutor(run.objective))(z, [None], "value")
     if not answers or not answers[0].value < run.best.value:
         return None
-    return Settled(np.array(z), answers[0].value, 0.0, "average of iterates")
+    return Settled(z.copy(), answers[0].value, 0.0, "average of iterates")
 
 
 def _better(evaluate: _Evaluator, z: Array, other: Array, each: int) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 
 from vamo_bbo._errors import OptionError
 from vamo_bbo._typing import Array
+from vamo_bbo.backends import namespace
 from vamo_bbo.problem import FiniteSum
 from vamo_bbo.run.objective import LARGE, Objective
 from vamo_bbo.run.scaling import Scaling
@@ -64,7 +65,8 @@ def parse_x0(x0: Any) -> Array:
     >>> parse_x0(3)
     array([3.])
     """
-    x = np.atleast_1d(np.asarray(x0))
+    xp = namespace(x0)
+    x: Array = xp.atleast_1d(xp.asarray(x0))
     if x.ndim != 1:
         raise OptionError(f"'x0' must only have one dimension. It has shape {x.shape}.")
     if x.size == 0:
@@ -73,12 +75,14 @@ def parse_x0(x0: Any) -> Array:
         raise OptionError(f"x0 must be an array of real numbers, got dtype {x.dtype}.")
     dtype = x.dtype if x.dtype in (np.float32, np.float64) else np.float64
     if x.size < LARGE:
-        x = np.array(x, dtype=dtype)
+        x = xp.array(x, dtype=dtype)
+    elif xp is not np:
+        x = x.astype(dtype, copy=False)
     else:  # a copy would be one vector more for the whole run; nothing reads this one after the run has begun
         x = np.asarray(x, dtype=dtype).view()
         x.flags.writeable = False
-    if not np.isfinite(x).all():
-        bad = int(np.argmin(np.isfinite(x)))
+    if not xp.isfinite(x).all():
+        bad = int(xp.isfinite(x).argmin())
         raise OptionError(f"x0 must be finite, got {x[bad]} at position {bad}.")
     return x
 
@@ -172,25 +176,25 @@ def setup(
     if isinstance(fun, FiniteSum) and vectorized:
         raise OptionError("vectorized=True is for a plain callable; a FiniteSum gets many samples in a call already.")
     x = parse_x0(x0)
+    xp = namespace(x)
     limits = parse_bounds(bounds, x.size)
     scale = scale_of(x_scale, x.size, limits)
     template = free = None
-    if limits is not None:
-        x = x.clip(*(b.astype(x.dtype) for b in limits))
-        fixed = limits[0] == limits[1]
-        if remove_fixed and fixed.any():
-            template, free = x, np.flatnonzero(~fixed)
     z0, lower, upper = x, None, None
     if limits is not None:
-        lower, upper = (b.astype(x.dtype) for b in limits)
+        lower, upper = (xp.asarray(b.astype(x.dtype)) for b in limits)
+        z0 = x = x.clip(lower, upper)
+        fixed = limits[0] == limits[1]
+        if remove_fixed and fixed.any():
+            template, free = x, xp.asarray(np.flatnonzero(~fixed))
     full_lower, full_upper = lower, upper
     if free is not None:
-        z0, scale = z0[free], None if scale is None else scale[free]
+        z0, scale = z0[free], None if scale is None else scale[~fixed]
         assert lower is not None
         assert upper is not None
         lower, upper = lower[free], upper[free]
     if scale is not None:
-        scale = scale.astype(x.dtype)
+        scale = xp.asarray(scale.astype(x.dtype))
     scaling = Scaling(scale, lower, upper, template, free)
     if scale is not None:
         z0 = z0 / scale
@@ -207,6 +211,7 @@ def setup(
         vectorized=vectorized,
         noisy=bool(noisy),
         noise=noisy if isinstance(noisy, str) else None,
+        device=xp is not np,
     )
     return Setup(objective, z0, x, full_lower, full_upper)
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from vamo_bbo._errors import EvaluationError
 from vamo_bbo._typing import Array
+from vamo_bbo.backends import namespace
 from vamo_bbo.core.types import AnchorRef, Answer, Batch, Probe
 from vamo_bbo.run.executors import Executor
 from vamo_bbo.run.executors.serial import SerialExecutor
@@ -145,11 +146,11 @@ def check_gradient(
 def _legs(objective: Objective, z0: Array, seed: int) -> list[Array]:
     """Return z0 + h u and z0 - h u for each direction, clipped to the bounds; unknown coordinates stay."""
     info, eps = objective.info, float(np.finfo(z0.dtype).eps)
-    h = eps ** (1 / 3) * max(1.0, float(np.abs(z0).max(initial=0.0)))
+    h = eps ** (1 / 3) * max(1.0, float(abs(z0).max()))
     signs = np.random.Generator(np.random.Philox(key=seed & (2**64 - 1)))
     points = []
     for _ in range(DIRECTIONS):
-        u = (signs.integers(0, 2, z0.size) * 2 - 1).astype(z0.dtype)
+        u = namespace(z0).asarray((signs.integers(0, 2, z0.size) * 2 - 1).astype(z0.dtype))
         if info.unknown is not None:
             u[info.unknown.astype(bool)] = 0
         for side in (h, -h):

@@ -73,7 +73,7 @@ class Chosen:
     ) -> Literal["values", "gradients", "projections", "none"]:
         if self.control != "auto":
             return self.control
-        if info.gradient == "partial":
+        if info.gradient == "partial" or info.device:
             return "values"
         if not self.repeats:
             return "values" if self._values_pay(info, size, batch_size) else "none"
