@@ -40,6 +40,7 @@ from vamo_bbo.integrations.torch import finite_sum, load_vector, parameter_vecto
 from vamo_bbo.recipes import Plain
 from vamo_bbo.rules import Descent
 
+UNTUNED = "VAMO, untuned"
 BATCH, TRAIN, TEST, PASSES = 16, 1000, 1000, 30
 SEEDS = (10, 11, 12, 13, 14)
 
@@ -52,6 +53,7 @@ def mezo(rate: float) -> Composite:
 def methods() -> list[Method]:
     """Return this package's contenders; PyTorch's are run by :func:`peer`."""
     return [
+        Method(UNTUNED, lambda _: vb.vamo(batch_size=BATCH), (1.0,), (False,)),
         Method("VAMO paper, q=1", partial(vb.vamo_paper, n_directions=1, smoothing=1e-1, batch_size=BATCH),
                (0.1, 0.3, 1.0, 3.0), (True,)),
         Method("VAMO table, q=4", partial(vb.vamo, control="values", n_directions=4, smoothing=3e-3, batch_size=BATCH),
@@ -154,14 +156,14 @@ def main() -> None:
         rows.append(
             (
                 label,
-                f"{done['rate']:g}{' (edge)' if done['edge'] else ''}",
+                "measured" if label == UNTUNED else f"{done['rate']:g}{' (edge)' if done['edge'] else ''}",
                 f"{finals(done, 'nfev')[0] / TRAIN:.1f} + 3 x {finals(done, 'njev')[0] / TRAIN:.1f}",
                 median_range(finals(done, "train")),
-                f"{accuracy.mean():.1f} [{accuracy.min():.1f}, {accuracy.max():.1f}]",
+                f"{accuracy.mean():.1f} +- {2.776 * accuracy.std(ddof=1) / len(accuracy) ** 0.5:.1f}",
                 median_range(finals(done, "cpu")),
             )
         )
-    print(table(("method", "step size", "values + 3 x gradients", "train loss", "test %", "processor s"), rows))
+    print(table(("method", "step size", "values + 3 x gradients", "train loss", "test % (95 %)", "processor s"), rows))
     figure, ((axis,),) = axes(1)
     for (label, done), color in zip(results.items(), COLOURS, strict=False):
         axis.plot(finals(done, "cpu"), 100 * finals(done, "accuracy"), "o", color=color, label=label)

@@ -8,6 +8,7 @@ loss on seed 0).
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any
 
@@ -18,12 +19,14 @@ from harness import COLOURS, Method, Store, axes, band, finals, median_range, sa
 import vamo_bbo as vb
 from problems.datasets import mnist
 from vamo_bbo.integrations.torch import finite_sum, parameter_vector
+from vamo_bbo.run.objective import Objective
 
 BATCH = 64
 TRAIN = 10_000
 PASSES = 30
 FIRST_ORDER = (0.1, 0.3, 1.0, 3.0)
-ADAPTIVE = (0.0003, 0.001, 0.003, 0.01)
+UNTUNED = "VAMO, untuned"
+ADAPTIVE = (0.0003, 0.001, 0.003, 0.01, 0.03)
 ZEROTH_ORDER = (0.001, 0.003, 0.01, 0.03)
 
 
@@ -33,6 +36,8 @@ def methods() -> list[Method]:
         Method("SGD", partial(vb.sgd, batch_size=BATCH), FIRST_ORDER, (True,)),
         Method("SVRG", partial(vb.svrg, batch_size=BATCH), FIRST_ORDER, (True,)),
         Method("Adam", partial(vb.adam, batch_size=BATCH), ADAPTIVE, (True,)),
+        Method("AdamW", partial(vb.adam, weight_decay=0.01, batch_size=BATCH), ADAPTIVE, (True,)),
+        Method(UNTUNED, lambda _: vb.vamo(batch_size=BATCH), (1.0,), (False,)),
         Method(
             "VAMO paper, q=1", partial(vb.vamo_paper, n_directions=1, smoothing=1.0, batch_size=BATCH),
             FIRST_ORDER, (True,),
@@ -93,7 +98,8 @@ def main() -> None:
         rows.append(
             (
                 method.label,
-                f"{done['rate']:g}{' (edge)' if done['edge'] else ''}",
+                "measured" if method.label == UNTUNED else f"{done['rate']:g}{' (edge)' if done['edge'] else ''}",
+                f"{vectors(method, done['rate'], start(0)[1], data):.1f}",
                 f"{np.median([r['nfev'] for r in final]) / TRAIN:.1f} + 3 x "
                 f"{np.median([r['njev'] for r in final]) / TRAIN:.1f}",
                 median_range(finals(done, "train")),
@@ -106,14 +112,25 @@ def main() -> None:
         )
         print(rows[-1], flush=True)
     header = (
-        "method", "step size", "values + 3 x gradients", "train loss", "test loss", "train %", "test % (95 %)", "s"
+        "method", "step size", "state MB", "values + 3 x gradients", "train loss", "test loss", "train %",
+        "test % (95 %)", "s",
     )  # fmt: skip
     print(table(header, rows))
     draw(results)
 
 
+def vectors(method: Method, rate: float, x0: np.ndarray, data: vb.FiniteSum) -> float:
+    """Return the megabytes of all arrays that the solver keeps, x and the copy of its last good value included."""
+    solver: Any = method.make(rate)
+    info = Objective(data, size=x0.size, dtype=x0.dtype).info
+    specs = solver.arrays(info, x0.size)
+    kinds = [x0.dtype if spec.dtype == "x" else np.dtype(spec.dtype) for spec in specs]
+    return sum(math.prod(spec.shape) * kind.itemsize for spec, kind in zip(specs, kinds, strict=True)) / 2**20
+
+
 def draw(results: dict[str, dict[str, Any]]) -> None:
     """Draw train and test loss against cost."""
+    results = {label: done for label, done in results.items() if label != "AdamW"}  # on Adam's line
     figure, ((left, right),) = axes(2)
     for (label, done), color in zip(results.items(), COLOURS, strict=False):
         band(left, done, "cost", "train", label, color, TRAIN)
