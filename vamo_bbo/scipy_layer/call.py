@@ -7,16 +7,14 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from vamo_bbo._errors import OptionError
-from vamo_bbo._typing import Array
 from vamo_bbo.problem import FiniteSum
 from vamo_bbo.run.pickling import dumps, loads
 from vamo_bbo.run.progress import following
 from vamo_bbo.run.stop import Budget
 from vamo_bbo.scipy_layer.methods import minimize_scipy
 from vamo_bbo.scipy_layer.objective import Mapper, Watched
+from vamo_bbo.scipy_layer.scaled import Scaled
 
 if TYPE_CHECKING:
     from vamo_bbo.minimize import Call
@@ -47,7 +45,7 @@ def run_scipy(
     if call.needs_ours:
         name = "journal" if call.journal is not None else "asynchronous" if call.asynchronous else "noisy"
         raise OptionError(f"{name}={getattr(call, name)!r} needs one of our solvers, got method={method!r}.")
-    scale = None if call.x_scale is None else _scale_of(call)
+    scaled = None if call.x_scale is None else Scaled(call)
     arguments: dict[str, Any] = {
         "fun": call.fun,
         "x0": call.x0 if x0 is None else x0,
@@ -63,9 +61,9 @@ def run_scipy(
         "options": call.options if options is None else options,
     }
     known = None if call.known is None else (call.known.points, call.known.values)
-    if scale is not None:
-        arguments.update(_scaled(call, scale))
-        known = None if known is None else (known[0] / scale, known[1])
+    if scaled is not None:
+        arguments.update(scaled.arguments())
+        known = None if known is None else (known[0] / scaled.scale, known[1])
     with mapper_of(call.workers) as mapper, following(call.progress, call.limits) as follow:
         result = minimize_scipy(
             **arguments,
@@ -77,64 +75,7 @@ def run_scipy(
             known=known,
             on_iteration=follow.watch if call.progress else None,
         )
-    if scale is not None:
-        result.x = result.x * scale
-        if isinstance(result.get("jac"), np.ndarray):
-            result.jac = result.jac / scale
-    return result
-
-
-def _scale_of(call: Call) -> Array:
-    if call.constrained or call.hess is not None or call.hessp is not None or isinstance(call.fun, FiniteSum):
-        raise OptionError(
-            "x_scale with one of scipy's methods needs a plain objective without constraints, hess and hessp."
-        )
-    scale = np.asarray(call.x_scale, dtype=np.float64)
-    if scale.shape not in ((), (1,), (call.size,)) or not (np.isfinite(scale) & (scale > 0)).all():
-        raise OptionError(f"x_scale must be positive numbers, one or {call.size} of them, got {call.x_scale!r}.")
-    return np.broadcast_to(scale, (call.size,)).copy()
-
-
-def _scaled(call: Call, scale: Array) -> dict[str, Any]:
-    """Return the arguments in the variables ``z = x / scale``."""
-    from vamo_bbo.run.setup import parse_bounds
-
-    limits = parse_bounds(call.bounds, call.size)
-
-    def point(z: Array) -> Array:
-        x: Array = z * scale
-        return x if limits is None else x.clip(*limits)
-
-    def fun(z: Array, *args: Any) -> Any:
-        if call.jac is True:
-            value, gradient = call.fun(point(z), *args)
-            return value, np.asarray(gradient) * scale
-        if call.vectorized:
-            return call.fun(z * scale, *args)
-        return call.fun(point(z), *args)
-
-    changed: dict[str, Any] = {"fun": fun, "x0": np.atleast_1d(np.asarray(call.x0, dtype=np.float64)) / scale}
-    if callable(call.jac):
-        jac = call.jac
-        changed["jac"] = lambda z, *args: np.asarray(jac(point(z), *args)) * scale
-    if limits is not None:
-        changed["bounds"] = list(zip(limits[0] / scale, limits[1] / scale, strict=True))
-    if call.callback is not None:
-        changed["callback"] = _scaled_callback(call.callback, scale)
-    return changed
-
-
-def _scaled_callback(callback: Callable[..., Any], scale: Array) -> Callable[..., Any]:
-    from vamo_bbo.scipy_layer.wrappers import wants_result
-
-    if not wants_result(callback):
-        return lambda z, *rest: callback(z * scale, *rest)
-
-    def named(intermediate_result: Any) -> Any:
-        intermediate_result.x = intermediate_result.x * scale
-        return callback(intermediate_result=intermediate_result)
-
-    return named
+    return result if scaled is None else scaled.restore(result)
 
 
 @contextmanager
