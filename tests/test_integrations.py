@@ -1,5 +1,12 @@
 """Optuna and gest-api, against the real packages."""
 
+import json
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -126,3 +133,51 @@ class TestGest:
             )
         with pytest.raises(ValueError, match="needs one objective"):
             VamoGenerator(module.VOCS(variables={"a": [0, 1]}, objectives={"f": "MINIMIZE", "g": "MINIMIZE"}))
+
+
+@pytest.mark.slow
+def test_optuna_dashboard_opens_an_export(tmp_path: Path) -> None:
+    """The real dashboard serves the exported study: names, values, and failed trials."""
+    optuna = pytest.importorskip("optuna")
+    pytest.importorskip("optuna_dashboard")
+    pytest.importorskip("cmaes")
+
+    def fun(a: float, n: int) -> float:
+        if n == 9:
+            raise ValueError("too many")
+        return (a - 1) ** 2 + n
+
+    space = vb.Space(a=vb.Real(0, 4), n=vb.Integer(1, 9))
+    vb.minimize(fun, space, method="cma", rng=0, maxfev=60, journal=tmp_path / "run.db")
+    storage = f"sqlite:///{tmp_path / 'study.db'}"
+    assert main(["export", str(tmp_path / "run.db"), storage]) == 0
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    code = "from optuna_dashboard._cli import main; main()"
+    command = [sys.executable, "-c", code, storage, "--host", "127.0.0.1", "--port", str(port)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        studies = _asked(f"http://127.0.0.1:{port}/api/studies")["study_summaries"]
+        study_id = studies[0].get("study_id", studies[0].get("id"))
+        detail = _asked(f"http://127.0.0.1:{port}/api/studies/{study_id}?after=0")
+    finally:
+        server.kill()
+        server.wait()
+    trials = detail["trials"]
+    assert len(trials) == len(load(tmp_path / "run.db").evaluations["value"])
+    states = {t["state"] for t in trials}
+    assert "Complete" in states
+    best = optuna.load_study(study_name="vamo_bbo", storage=storage).best_value
+    assert best == pytest.approx(min(v for t in trials if t["state"] == "Complete" for v in t["values"]))
+
+
+def _asked(address: str) -> Any:
+    """Return what a server that is starting answers."""
+    for _ in range(300):
+        try:
+            with urllib.request.urlopen(address, timeout=10) as reply:
+                return json.loads(reply.read())
+        except (urllib.error.URLError, ConnectionError):
+            time.sleep(0.2)
+    raise TimeoutError(address)

@@ -64,3 +64,28 @@ def test_a_vectorized_round_shares_one_seed() -> None:
 def test_wrong_values_are_named() -> None:
     with pytest.raises(vb.OptionError, match="noisy must be None, True, False, or"):
         vb.minimize(quadratic, np.zeros(2), method="zo-sgd", noisy="sed")
+
+
+@pytest.mark.parametrize("kind", ["seed", "rng"])
+@pytest.mark.parametrize("method", [vb.zo_svrg(0.2, n_directions=2, batch_size=4), "vamo"])
+def test_finite_sums_take_common_noise(kind: str, method: Any) -> None:
+    targets = np.arange(12.0)
+    shared: dict[int, set[float]] = {}
+
+    def noise(numbers: dict[str, Any]) -> float:
+        rng = np.random.default_rng(numbers["seed"]) if kind == "seed" else numbers["rng"]
+        return float(rng.normal())
+
+    def losses(x: np.ndarray, idx: np.ndarray, **numbers: Any) -> np.ndarray:
+        drawn = noise(numbers)
+        shared.setdefault(len(shared), set()).add(drawn)
+        return (x[0] - targets[idx] / 12) ** 2 + 100 * drawn
+
+    def grad(x: np.ndarray, idx: np.ndarray, **numbers: Any) -> np.ndarray:
+        assert np.isfinite(noise(numbers))
+        return np.array([2 * (x[0] - (targets[idx] / 12).mean())])
+
+    problem = vb.FiniteSum(losses, 12, grad if method == "vamo" else None, check_grad=False)
+    result = vb.minimize(problem, [3.0], method=method, noisy=kind, rng=0, maxfev=6000)
+    assert result.x[0] == pytest.approx(11 / 24, abs=0.1)
+    assert len({d for drawn in shared.values() for d in drawn}) > 10

@@ -115,7 +115,8 @@ def minimize(
     noisy : bool, "seed" or "rng", optional
         Whether ``fun`` is noisy. None: under "auto", x0 is evaluated twice to see; else taken as False. "seed" or
         "rng": noisy, and our solvers call ``fun(x, *args, seed=int)`` or ``fun(x, *args, rng=Generator)`` with common
-        random numbers: all evaluations of a round get the same, so that their noise cancels in differences.
+        random numbers: all evaluations of a round get the same, so that their noise cancels in differences. So do
+        the functions of a ``FiniteSum``.
     x_scale : float or (d,) array, optional
         Scale of steps and perturbations; for our solvers the width of finite bounds by default.
     known_points : iterable of (x, f), optional

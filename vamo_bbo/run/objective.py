@@ -350,15 +350,15 @@ class Objective:
         raw_gradient: Any = None
         name = "FiniteSum: grad"
         if want in ("value", "values"):
-            raw_losses = problem.losses(x, idx, *self.args)
+            raw_losses = problem.losses(x, idx, *self.args, **self.keywords)
         elif problem.value_and_grad is not None:
             name = "FiniteSum: value_and_grad"
-            raw_losses, raw_gradient = problem.value_and_grad(x, idx, *self.args)
+            raw_losses, raw_gradient = problem.value_and_grad(x, idx, *self.args, **self.keywords)
         else:
             if want == "both":
-                raw_losses = problem.losses(self._spare(x), idx, *self.args)
+                raw_losses = problem.losses(self._spare(x), idx, *self.args, **self.keywords)
             assert problem.grad is not None
-            raw_gradient = problem.grad(x, idx, *self.args)
+            raw_gradient = problem.grad(x, idx, *self.args, **self.keywords)
         value, values, error = math.nan, None, None
         if raw_losses is not None:
             got = outputs.losses(raw_losses, count)

@@ -168,9 +168,9 @@ def setup(
     """
     if not callable(fun) and not isinstance(fun, FiniteSum):
         raise OptionError(f"fun must be a callable or a FiniteSum, got {fun!r}.")
-    if isinstance(noisy, str) and (noisy not in ("seed", "rng") or isinstance(fun, FiniteSum)):
+    if isinstance(noisy, str) and noisy not in ("seed", "rng"):
         raise OptionError(
-            "noisy must be None, True, False, or, for a callable that takes common random numbers, 'seed' or 'rng'; "
+            "noisy must be None, True, False, or, for functions that take common random numbers, 'seed' or 'rng'; "
             f"got {noisy!r}."
         )
     if isinstance(fun, FiniteSum) and vectorized:
