@@ -12,7 +12,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import vamo_bbo as vb
-from problems.attack import Basis, ImageAttack, Modulated, Pixels, Tiles, stripes
+from problems.attack import Basis, ImageAttack, Modulated, Pixels, Predict, Tiles, stripes
 from problems.corner_search import CornerSearch, tile_levels
 from problems.data import require
 from problems.problem import Array
@@ -67,22 +67,29 @@ def ours(method: str, basis: Callable[[tuple[int, int, int]], Basis], **options:
     return attack
 
 
-def corners(model: Watched, seed: int, *, tiles: bool = True) -> None:
-    """Attack by :class:`problems.corner_search.CornerSearch`, on pixels, or on random stripes where there is colour.
+def corner_objective(
+    predict: Predict, image: Array, label: int, epsilon: float, *, seed: int, tiles: bool = True
+) -> tuple[ImageAttack, CornerSearch]:
+    """Return objective and solver of an attack by corner search: on pixels, or on random stripes where there is colour.
 
-    Without ``tiles`` the blocks are SignHunter's and the start is the corner "all brighter".
+    Without ``tiles`` the basis is pixels and the blocks are SignHunter's.
     """
-    shape = model.image.shape
-    photograph = shape[0] == 3
-    grid, widths = ((3, 32, 32), (8, 4, 2, 1)) if photograph else (shape, (14, 7, 4, 2, 1))
+    shape = (image.shape[0], image.shape[1], image.shape[2])
     basis: Basis = Pixels(shape)
-    if photograph and tiles:
+    levels = tile_levels(shape, (14, 7, 4, 2, 1)) if tiles else None
+    if tiles and shape[0] == 3:
         basis = Modulated(Tiles(shape, 32), stripes(shape, np.random.default_rng(seed)))
-    objective = ImageAttack(model, model.image, model.label, epsilon=model.epsilon, basis=basis)
+        levels = tile_levels((3, 32, 32), (8, 4, 2, 1))
+    return ImageAttack(predict, image, label, epsilon=epsilon, basis=basis), CornerSearch(levels)
+
+
+def corners(model: Watched, seed: int, *, tiles: bool = True) -> None:
+    """Attack by :class:`problems.corner_search.CornerSearch`, started with all signs positive."""
+    objective, solver = corner_objective(model, model.image, model.label, model.epsilon, seed=seed, tiles=tiles)
     vb.minimize(
         objective.rows,
         np.ones(objective.size),
-        method=CornerSearch(tile_levels(grid, widths) if tiles else None),
+        method=solver,
         bounds=[(-1.0, 1.0)] * objective.size,
         vectorized=True,
         noisy=False,
