@@ -64,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     reference = commands.add_parser("reference", help="compute the reference optimum again, with scipy alone")
     reference.add_argument("name")
     reference.add_argument("--starts", type=int, default=9)
+    reference.add_argument("--evaluations", type=int, default=10_000, help="most values and gradients of one start")
     reference.set_defaults(command=_reference)
     return parser
 
@@ -166,7 +167,7 @@ def _reference(options: argparse.Namespace) -> None:
     from problems.independent import solve
 
     problem = registry.get(options.name)
-    value, x = solve(problem, n_starts=options.starts)
+    value, x = solve(problem, n_starts=options.starts, n_evaluations=options.evaluations)
     stored = "none" if problem.reference is None else f"{problem.reference.value:.10f}"
     gradient = problem.gradient(x)
     print(f"{problem.name}: found {value:.10f}, squared gradient norm {gradient @ gradient:.1e}; stored {stored}")

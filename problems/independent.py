@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import scipy.optimize
 
 from problems.problem import Array, Problem
 
+_optimize: Any = scipy.optimize
+
 
 def solve(
-    problem: Problem, *, n_starts: int = 9, spread: float = 1.0, seed: int = 0, enough: float = -np.inf
+    problem: Problem,
+    *,
+    n_starts: int = 9,
+    spread: float = 1.0,
+    seed: int = 0,
+    enough: float = -np.inf,
+    n_evaluations: int = 10_000,
 ) -> tuple[float, Array]:
-    """Return the best value and point that L-BFGS-B finds from ``x0`` and from normal points around it.
+    """Return the best value and point that scipy finds.
+
+    With a gradient that is L-BFGS-B, otherwise Nelder-Mead, started at ``x0`` and at normal points around it. Where the
+    reference says that descent does not get there, it is simulated annealing over the box.
 
     Parameters
     ----------
     problem : Problem
-        One with a gradient.
+        What to solve.
     n_starts : int, default 9
         Starts in all, the first one at ``x0``.
     spread : float, default 1.0
@@ -25,6 +38,8 @@ def solve(
         For numpy's generator.
     enough : float, default -inf
         No further start once this value is reached.
+    n_evaluations : int, default 10,000
+        Most values, each with a gradient, of one descent.
 
     Returns
     -------
@@ -33,23 +48,43 @@ def solve(
     x : (d,) float64
         Where.
     """
-    if not problem.has_gradient:
-        raise ValueError(f"Problem {problem.name!r} has no gradient, so its reference is not reproduced this way.")
     rng = np.random.default_rng(seed)
-    bounds = None if problem.bounds is None else list(map(tuple, problem.bounds))
+    anneal = problem.reference is not None and not problem.reference.by_descent and problem.bounds is not None
     best: tuple[float, Array] = (np.inf, problem.x0)
     for start in range(n_starts):
         x0 = problem.x0 + (spread * rng.standard_normal(problem.dimension) if start else 0.0)
-        found = scipy.optimize.minimize(
-            problem.value,
-            x0,
-            jac=problem.gradient,
-            method="L-BFGS-B",
-            bounds=bounds,
-            options={"maxiter": 5000, "maxfun": 10_000, "maxcor": 30, "ftol": 1e-15, "gtol": 1e-9},
-        )
-        if found.fun < best[0]:
-            best = (float(found.fun), found.x)
+        if anneal:
+            x0 = _optimize.dual_annealing(problem.value, problem.bounds, rng=seed + start).x
+        found = _descend(problem, x0, n_evaluations) if problem.has_gradient and not anneal else _polished(problem, x0)
+        if found[0] < best[0]:
+            best = found
         if best[0] <= enough:
             break
     return best
+
+
+def _descend(problem: Problem, x0: Array, n_evaluations: int) -> tuple[float, Array]:
+    found = _optimize.minimize(
+        problem.value,
+        x0,
+        jac=problem.gradient,
+        method="L-BFGS-B",
+        bounds=_pairs(problem),
+        options={"maxiter": 5000, "maxfun": n_evaluations, "maxcor": 30, "ftol": 1e-15, "gtol": 1e-9},
+    )
+    return float(found.fun), found.x
+
+
+def _polished(problem: Problem, x0: Array) -> tuple[float, Array]:
+    found = _optimize.minimize(
+        problem.value,
+        x0,
+        method="Nelder-Mead",
+        bounds=_pairs(problem),
+        options={"maxfev": 4000 * problem.dimension, "xatol": 1e-12, "fatol": 1e-14, "adaptive": True},
+    )
+    return float(found.fun), found.x
+
+
+def _pairs(problem: Problem) -> list[tuple[float, ...]] | None:
+    return None if problem.bounds is None else list(map(tuple, problem.bounds))

@@ -118,11 +118,17 @@ def _mnist() -> tuple[Array, Array]:
     return images / 255.0, labels
 
 
-OPTIMA = {"breast-cancer": 0.0245416054, "digits": 0.1353405145}
+def _keel(name: str, positive: tuple[str, ...]) -> tuple[Array, Array]:
+    rows, signs = datasets.keel(name, positive)
+    dense = rows if isinstance(rows, np.ndarray) else rows.toarray()  # a few hundred columns at most
+    return dense[:, :-1], (signs > 0).astype(np.int64)
+
+
+OPTIMA = {"german": 0.0, "spambase": 0.0, "breast-cancer": 0.0245416054, "digits": 0.1353405145}
 
 
 def problems() -> Iterable[Problem]:
-    """Return networks on breast cancer, digits and MNIST."""
+    """Return networks on three tables, digits and MNIST."""
     found = "best of L-BFGS-B from x0 and 8 random starts: `python -m problems reference NAME`"
     uci = "BSD-3-Clause (scikit-learn); UCI data, CC BY 4.0"
     sklearn = ("scikit-learn",)
@@ -148,6 +154,21 @@ def problems() -> Iterable[Problem]:
         Reference(OPTIMA["digits"], found, is_optimum=False),
         sklearn,
     )
+    for name, positive, width, title in (
+        ("german", ("1",), 61, "credit risk, 1,000 rows"),
+        ("spambase", ("1",), 57, "spam or not, 4,597 mails"),
+    ):
+        yield Problem(
+            f"network-{name}",
+            8 * width + 26,
+            "finite_sum",
+            f"Network {width}-8-2 on {title}.",
+            partial(build, partial(_keel, name, positive), 8),
+            "1 ms a full value and gradient",
+            datasets.KEEL.licence,
+            Reference(OPTIMA[name], found, is_optimum=False),
+            ("download",),
+        )
     yield Problem(
         "network-mnist",
         25450,

@@ -188,16 +188,25 @@ def lite0_augmented(n: int = 200) -> Victim:
     A view is a square of 70 to 100 % of the side of an image, mirrored half of the time, resized to 224 x 224. Views
     come one an image in turn, from a fixed seed; those that the network gets wrong are left out.
     """
-    model, rng = lite0(), np.random.default_rng(0)
+    model, path = lite0(), cache_dir() / f"lite0_views_{n}.npz"
+    if not path.exists():
+        pictures, labels = _views(model, n)
+        np.savez_compressed(path, pictures=pictures, labels=labels)
+    kept = np.load(path)
+    return Victim(model.predict, kept["pictures"] / 255.0, kept["labels"])
+
+
+def _views(model: Victim, n: int) -> tuple[Array, Array]:
+    """Return ``n`` images as uint8, (n, 3, 224, 224), and their labels."""
+    rng, files = np.random.default_rng(0), imagenet_files()
     right = np.flatnonzero(model.predict(model.images).argmax(axis=1) == model.labels)
-    pictures, labels = [model.images[right]], [model.labels[right]]
-    originals = imagenet_files()
+    pictures, labels = [np.rint(255 * model.images[right]).astype(np.uint8)], [model.labels[right]]
     while (count := sum(map(len, labels))) < n:
-        views = np.stack([_view(originals[k][0], rng) for k in right])
-        kept = np.flatnonzero(model.predict(views).argmax(axis=1) == model.labels[right])[: n - count]
+        views = np.stack([_view(files[k][0], rng) for k in right])
+        kept = np.flatnonzero(model.predict(views / 255.0).argmax(axis=1) == model.labels[right])[: n - count]
         pictures.append(views[kept])
         labels.append(model.labels[right][kept])
-    return Victim(model.predict, np.concatenate(pictures)[:n], np.concatenate(labels)[:n])
+    return np.concatenate(pictures)[:n], np.concatenate(labels)[:n]
 
 
 def _view(picture: Any, rng: np.random.Generator) -> Array:
@@ -243,12 +252,12 @@ def imagenet_files() -> list[tuple[Any, int]]:
 
 
 def _pixels(picture: Any, size: int) -> Array:
-    """Return a picture resized to a square, (3, size, size) in 0..1."""
+    """Return a picture resized to a square, (3, size, size) uint8."""
     pillow = require("PIL.Image", "pillow", why="The ImageNet images")
-    return np.asarray(picture.resize((size, size), pillow.Resampling.BILINEAR)).transpose(2, 0, 1) / 255.0
+    return np.asarray(picture.resize((size, size), pillow.Resampling.BILINEAR)).transpose(2, 0, 1)
 
 
 def imagenet_samples(size: int = 224) -> tuple[Array, Array]:
     """Return foolbox's 20 ImageNet images, resized, as (20, 3, size, size) in 0..1, and their labels."""
     files = imagenet_files()
-    return np.stack([_pixels(picture, size) for picture, _ in files]), np.array([label for _, label in files])
+    return np.stack([_pixels(picture, size) for picture, _ in files]) / 255.0, np.array([label for _, label in files])

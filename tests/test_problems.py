@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
+import multiprocessing
 import pickle
 import warnings
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -100,10 +103,10 @@ def test_start_is_not_better_than_the_reference(problem: Problem) -> None:
     assert problem.value(problem.x0) >= problem.reference.value
 
 
-@conforming(lambda problem: problem.reference and problem.reference.is_optimum and problem.reference.by_descent)
+@conforming(lambda problem: problem.reference and problem.reference.is_optimum)
 def test_reference_is_reproduced(problem: Problem) -> None:
-    if not problem.has_gradient:
-        pytest.skip("the independent solver needs a gradient")
+    if problem.name == "griewank-10":
+        pytest.skip("proved by its formula and attained at zero, but too hard for scipy's global solvers")
     reference = problem.reference
     slack = reference.tolerance * max(1.0, abs(reference.value))
     value, _ = solve(problem, enough=reference.value + slack)
@@ -126,6 +129,18 @@ def test_same_in_another_process_and_again(problem: Problem) -> None:
         np.testing.assert_array_equal(objective.losses(x, some), problem.objective.losses(x, some))
     else:
         assert float(objective(x)) == value
+
+
+def test_a_worker_computes_the_same_values() -> None:
+    """Every problem that needs no download goes to a fresh process, which rebuilds it and agrees to the last bit."""
+    here = {p.name: p for p in problems.find().values() if not set(p.needs) - {"scikit-learn"}}
+    if importlib.util.find_spec("sklearn") is None:
+        here = {name: p for name, p in here.items() if not p.needs}
+    points = [near_start(problem, 4) for problem in here.values()]
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        there = list(pool.map(Problem.value, here.values(), points))
+    for (name, problem), x, value in zip(here.items(), points, there, strict=True):
+        assert problem.value(x) == value, name
 
 
 def test_a_problem_is_built_once_and_only_when_used() -> None:
