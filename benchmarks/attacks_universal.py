@@ -38,15 +38,15 @@ COMMON: dict[str, Any] = {"batch_size": 5, "n_directions": 10, "smoothing": 0.01
 SVRG: dict[str, Any] = {"batch_size": 5, "smoothing": 0.01, "law": "rademacher"}
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "ZO-SGD": ("zo-sgd", dict(COMMON)),
-    "ZO-SVRG M=50": ("zo-svrg", {**SVRG, "variant": "plain", "epoch_length": 50}),
     "ZO-SVRG-Ave M=10": ("zo-svrg", {**COMMON, "epoch_length": 10}),
     "ZO-SVRG-Ave M=50": ("zo-svrg", {**COMMON, "epoch_length": 50}),
     "ZO-SVRG-Ave M=100": ("zo-svrg", {**COMMON, "epoch_length": 100}),
-    "ZO-SVRG-Ave shared M=50": ("zo-svrg", {**COMMON, "epoch_length": 50, "share_directions": True}),
-    "ZO-SVRG-Coord M=50": ("zo-svrg", {**SVRG, "variant": "coordinate", "epoch_length": 50}),
-    "ZO-AdaMM": ("zo-adamm", dict(COMMON)),
     "residual": ("residual", dict(COMMON)),
     "residual, optimal": ("residual", {**COMMON, "mixing": "optimal"}),
+    "ZO-SVRG-Coord M=50": ("zo-svrg", {**SVRG, "variant": "coordinate", "epoch_length": 50}),
+    "ZO-SVRG M=50": ("zo-svrg", {**SVRG, "variant": "plain", "epoch_length": 50}),
+    "ZO-AdaMM": ("zo-adamm", dict(COMMON)),
+    "ZO-SVRG-Ave shared M=50": ("zo-svrg", {**COMMON, "epoch_length": 50, "share_directions": True}),
 }
 
 

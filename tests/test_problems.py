@@ -11,11 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.sparse
 
 import problems
 from problems import classics, cli
 from problems.independent import solve
+from problems.linear import LinearSum, Link
 from problems.problem import KINDS, Built, Problem
+from problems.svm import sigmoid_loss, sigmoid_loss_slope
 from vamo_bbo.problem import FiniteSum
 
 
@@ -129,6 +132,21 @@ def test_same_in_another_process_and_again(problem: Problem) -> None:
         np.testing.assert_array_equal(objective.losses(x, some), problem.objective.losses(x, some))
     else:
         assert float(objective(x)) == value
+
+
+def test_sparse_rows_are_never_made_dense(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    rows = scipy.sparse.random_array((300, 40), density=0.05, rng=rng, format="csr")
+    signs, x, some = np.sign(rng.standard_normal(300)), rng.standard_normal(40), rng.permutation(300)[:50]
+    dense = LinearSum(rows.toarray(), signs, Link(sigmoid_loss, sigmoid_loss_slope)).finite_sum()
+    for name in ("toarray", "todense"):
+        monkeypatch.setattr(scipy.sparse.csr_array, name, lambda *_, **__: pytest.fail("it was made dense"))
+    sparse = LinearSum(rows, signs, Link(sigmoid_loss, sigmoid_loss_slope)).finite_sum()
+    np.testing.assert_allclose(sparse.losses(x, some), dense.losses(x, some), rtol=1e-12)
+    np.testing.assert_allclose(sparse.grad(x, some), dense.grad(x, some), rtol=1e-10, atol=1e-15)
+    values, gradient = sparse.value_and_grad(x, some)
+    np.testing.assert_allclose(values, dense.losses(x, some), rtol=1e-12)
+    np.testing.assert_allclose(gradient, dense.grad(x, some), rtol=1e-10, atol=1e-15)
 
 
 def test_a_worker_computes_the_same_values() -> None:
