@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import vamo_bbo as vb
+from benchmarks import attack_methods
 from problems.attack import (
     ImageAttack,
     LowFrequencies,
@@ -217,3 +218,26 @@ def test_surrogate_gradient_is_the_gradient_when_the_surrogate_is_the_model() ->
         step = 1e-6 * np.eye(attack.size)[j]
         difference = (attack.losses(x + step, idx) - attack.losses(x - step, idx)).mean() / 2e-6
         assert gradient[j] == pytest.approx(difference, rel=1e-5, abs=1e-7)
+
+
+def test_the_benchmark_counts_to_the_first_success_or_the_budget() -> None:
+    model = attack_methods.Watched(linear_model, np.full(SHAPE, 0.4), 0, epsilon=0.2, budget=10)
+    assert model(np.full((3, *SHAPE), 0.4)).shape == (3, 3)
+    with pytest.raises(attack_methods.AttackOver):
+        model(np.stack([np.full(SHAPE, shade) for shade in (0.35, 0.1, 0.25, 0.35)]))
+    assert (model.count, model.success) == (6, True)  # 0.1 is misclassified, but outside the ball
+    model = attack_methods.Watched(linear_model, np.full(SHAPE, 0.4), 0, epsilon=0.05, budget=4)
+    with pytest.raises(attack_methods.AttackOver):
+        model(np.full((9, *SHAPE), 0.4))
+    assert (model.count, model.success) == (4, False)
+
+
+@pytest.mark.parametrize(
+    "method", ["ours corners", "ours corners, halves", "ours adamm pixels", "NES", "Square p=0.05"]
+)
+def test_attacks_of_the_benchmark_fool_a_linear_model_within_the_budget(method: str) -> None:
+    model = attack_methods.Watched(linear_model, np.full((1, 8, 8), 0.25), 1, epsilon=0.2, budget=1500)
+    with pytest.raises(attack_methods.AttackOver):
+        attack_methods.METHODS[method](model, 0)
+    assert model.success
+    assert model.count <= 1500
