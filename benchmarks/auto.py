@@ -209,16 +209,20 @@ def solved_at(trace: list[list[float]], goal: float) -> float:
     return next((calls for calls, value in trace if value <= goal), math.inf)
 
 
-def profile(data: dict[str, Any], tau: float) -> dict[str, list[float]]:
-    """Return for each solver the share of (problem, seed) pairs solved within each of MARKS times (n + 1) calls."""
-    shares: dict[str, list[float]] = {}
+def when_solved(data: dict[str, Any], tau: float) -> dict[str, list[float]]:
+    """Return for each solver the values / (n + 1) after which it solved each (problem, seed) pair, inf for never."""
+    at: dict[str, list[float]] = {}
     for entry in data.values():
         lowest = min(t[-1][1] for t in entry["traces"].values() if t)
         goal = lowest + tau * (entry["f0"] - lowest)
         for key, trace in entry["traces"].items():
-            at = solved_at(trace, goal) / (entry["n"] + 1)
-            shares.setdefault(key.partition("#")[0], []).append(at)
-    return {s: [float(np.mean(np.array(v) <= mark)) for mark in MARKS] for s, v in shares.items()}
+            at.setdefault(key.partition("#")[0], []).append(solved_at(trace, goal) / (entry["n"] + 1))
+    return at
+
+
+def profile(data: dict[str, Any], tau: float) -> dict[str, list[float]]:
+    """Return for each solver the share of (problem, seed) pairs solved within each of MARKS times (n + 1) calls."""
+    return {s: [float(np.mean(np.array(v) <= mark)) for mark in MARKS] for s, v in when_solved(data, tau).items()}
 
 
 def table(path: Path) -> str:
@@ -230,6 +234,33 @@ def table(path: Path) -> str:
         for solver, shares in sorted(profile(data, tau).items(), key=lambda item: -item[1][-1]):
             lines.append(f"{solver:14}" + "".join(f"{100 * share:9.0f}%" for share in shares))
     return "\n".join(lines)
+
+
+def plot(path: Path, out: Path) -> None:
+    """Draw the data profiles: one panel for each tau, share solved over values / (n + 1)."""
+    from matplotlib.figure import Figure
+
+    data = json.loads(path.read_text())
+    figure = Figure(figsize=(8.0, 3.4), layout="constrained")
+    axes = figure.subplots(1, len(TAUS), sharey=True)
+    names = {key.partition("#")[0] for entry in data.values() for key in entry["traces"]}
+    for axis, tau in zip(axes, TAUS, strict=True):
+        at = when_solved(data, tau)
+        for color, solver in enumerate(sorted(names, key=lambda s: (s != "auto", s))):
+            steps = np.sort(at[solver])
+            share = np.arange(1, steps.size + 1) / steps.size
+            x = np.concatenate([[1.0], steps[np.isfinite(steps)], [BUDGET]])
+            y = np.concatenate([[0.0], share[np.isfinite(steps)], [np.mean(np.isfinite(steps))]])
+            width = 2.5 if solver == "auto" else 1.2
+            axis.step(x, 100 * y, where="post", label=solver, lw=width, color=f"C{color}", zorder=width)
+        axis.set_title(f"tau = {tau:g}")
+        axis.set_xscale("log")
+        axis.set_xlim(1, BUDGET)
+        axis.set_xlabel("values / (n + 1)")
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("problems solved, %")
+    axes[-1].legend(fontsize=8, loc="upper left")
+    figure.savefig(out, dpi=110)
 
 
 def main() -> None:
@@ -248,9 +279,14 @@ def main() -> None:
     runs.add_argument("--seeds", type=int, default=3, help="noisy runs per problem")
     tables = commands.add_parser("table")
     tables.add_argument("path", type=Path)
+    plots = commands.add_parser("plot")
+    plots.add_argument("path", type=Path)
+    plots.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     if options.command == "run":
         run(options)
+    elif options.command == "plot":
+        plot(options.path, options.out)
     else:
         print(table(options.path))
 
