@@ -238,3 +238,23 @@ def test_constraint_handling_is_checked():
         vb.minimize(
             lambda x: float(x @ x), [0.0], method="cma", constraints=LINE, options={"constraint_handling": "magic"}
         )
+
+
+def hill(x):
+    return float(((x - 2) ** 2).sum())
+
+
+def test_auto_with_a_journal_takes_one_of_ours(tmp_path):
+    call = {"constraints": CIRCLE, "rng": 1, "maxfev": 200, "journal": tmp_path / "run.db"}
+    first = vb.minimize(hill, [0.0, 0.0], **call)
+    assert "auto chose cma" in first.message
+    np.testing.assert_allclose(first.x, 1.0, atol=0.05)
+    again = vb.minimize(hill, [0.0, 0.0], **call)
+    np.testing.assert_array_equal(again.x, first.x)
+
+
+@pytest.mark.slow
+def test_worker_processes_project_too():
+    result = vb.minimize(hill, [0.0, 0.0], method="cma", constraints=CIRCLE, rng=1, maxfev=200, workers=2)
+    here = vb.minimize(hill, [0.0, 0.0], method="cma", constraints=CIRCLE, rng=1, maxfev=200)
+    np.testing.assert_array_equal(result.x, here.x)

@@ -474,3 +474,26 @@ def test_callback_sees_the_noise(method):
         callback=lambda intermediate_result: shown.append(intermediate_result.noise),
     )
     assert 0.02 < np.median(shown) < 0.5
+
+
+def test_auto_on_noise_goes_on_with_a_population_where_the_model_ends():
+    """A curved valley: a model cannot follow it once noise hides its slope."""
+    noise = np.random.default_rng(5)
+    calls = []
+
+    def valley(x):
+        calls.append(1)
+        value = 100.0 * float(((x[1:] - x[:-1] ** 2) ** 2).sum()) + float(((1 - x[:-1]) ** 2).sum())
+        return value + 1e-2 * noise.standard_normal()
+
+    shown = []
+    result = vb.minimize(valley, np.full(4, -1.0), rng=1, maxfev=900, callback=lambda xk: shown.append(np.array(xk)))
+    assert "COBYQA ended after" in result.message
+    assert "then cma" in result.message
+    assert result.nfev == len(calls) <= 900
+    assert result.fun_std > 0
+    counts = [record.nfev for record in result.history]
+    assert counts == sorted(counts)
+    assert [record.nit for record in result.history] == sorted(record.nit for record in result.history)
+    assert counts[-1] <= result.nfev
+    assert len(shown) > 10

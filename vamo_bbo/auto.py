@@ -63,6 +63,9 @@ def choose(call: Call, noisy: bool) -> Choice:
     if call.constrained:
         if call.has_gradient and not noisy:
             return Choice("SLSQP", f"constraints, exact gradient, {about}")
+        if call.needs_ours:
+            small = d <= SMALL and has_cma()
+            return Choice("cma" if small else "spsa", f"constraints, {about}, a journal or another service of ours")
         large = "COBYLA" if noisy else "SLSQP"
         return Choice("COBYQA" if d <= SMALL else large, f"constraints, {about}")
     if call.needs_ours:
