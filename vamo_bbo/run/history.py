@@ -92,7 +92,7 @@ class History(Sequence[StepRecord]):
 
     def followed_by(self, later: History, spent: int) -> History:
         """Return these records and those of a stage that began after ``spent`` values, without what it knew."""
-        whole, steps = History(self.limit), self._count
+        whole, steps = History(self.limit), self[-1].nit if len(self) else 0
         for record in self:
             whole.append(record)
         for record in later:
