@@ -11,8 +11,8 @@ gradient and s that of the point, shows :math:`L = y^\top P^{-1} y / s^\top y`. 
 x and of P. c starts at 2 and is moved by the sign of the correlation of successive steps: steps that undo each other
 (negative) are too long, or move in noise; steps that agree are too short. Where every sample can be fitted the noise
 vanishes by itself, and long steps that undo each other are still the fastest: once the variance of the mini-batch
-gradients, from the differences of successive ones, has stayed below a tenth of its largest value, c grows as long as
-that variance falls.
+gradients, from the differences of successive ones, has stayed below a tenth of its largest value, c grows
+whenever it is lower than ever.
 
 (1/(3 L) is SAGA's step: Defazio, Bach & Lacoste-Julien, "SAGA", NeurIPS 2014. For the sign test see Pflug,
 "Non-asymptotic confidence bounds for stochastic approximation algorithms with constant step size", Monatshefte für
@@ -138,21 +138,23 @@ class MeasuredStep:
         """Move c by the correlation of the successive steps since the last call, or by the noise where it vanishes."""
         products, squares = scalars.get("step_products", 0.0), scalars.get("step_squares", 0.0)
         scalars["step_products"] = scalars["step_squares"] = 0.0
-        vanishing, falling = self._noise(scalars)
+        vanishing = self._vanishes(scalars)
         if squares > 0:
             shrink, grow = (self.early_shrink, self.early_grow) if early else (self.shrink, self.grow)
-            growing, up = (falling, self.early_grow) if vanishing else (products >= 0, grow)
-            factor = up if growing else shrink
+            factor = self.early_grow if vanishing else shrink if products < 0 else grow
             scalars["step_factor"] = min(self.highest, max(self.lowest, self.share(scalars) * factor))
 
-    def _noise(self, scalars: dict[str, float]) -> tuple[bool, bool]:
-        """Return whether the variance of mini-batch gradients has become small for good, and whether it still falls."""
+    def _vanishes(self, scalars: dict[str, float]) -> bool:
+        """Return whether the variance of mini-batch gradients has become small for good, and is lower than ever."""
         variance = scalars.get("noise_sum", 0.0) / max(1.0, scalars.get("noise_steps", 0.0))
         scalars["noise_sum"] = scalars["noise_steps"] = 0.0
-        before = scalars.get("noise_level", 0.0)
         scalars["noise_top"] = max(variance, scalars.get("noise_top", 0.0))
-        scalars["noise_level"] = max(variance, self.fade * before)
-        return scalars["noise_level"] < self.vanished * scalars["noise_top"], variance < before
+        level = scalars["noise_level"] = max(variance, self.fade * scalars.get("noise_level", 0.0))
+        # A floor, however low, is no new low: there the sign of successive steps decides.
+        lower = variance < 0.9 * scalars.get("noise_lowest", math.inf)
+        if lower:
+            scalars["noise_lowest"] = variance
+        return lower and level < self.vanished * scalars["noise_top"]
 
     def judge(self, ctx: Context, value: float) -> bool:
         """Keep a good x; return to the last one, with a quarter of the step, from a point that is worse than the start.
