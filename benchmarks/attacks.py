@@ -133,7 +133,7 @@ def draw(rows: Sequence[dict[str, str]], methods: Sequence[str], budget: int, pa
         curves = np.array([success_curve([row for row in mine if row["image"] == image], queries) for image in images])
         rng = np.random.default_rng(0)
         draws = [curves[rng.integers(0, len(curves), len(curves))].mean(axis=0) for _ in range(300)]
-        dashed = "--" if method.startswith(("ART", "NES")) else "-"
+        dashed = "-" if method.startswith("ours") else "--"
         axis.plot(queries, curves.mean(axis=0), dashed, color=colour, label=method)
         axis.fill_between(queries, *np.percentile(draws, [2.5, 97.5], axis=0), color=colour, alpha=0.08, linewidth=0)
     axis.set(
@@ -141,7 +141,7 @@ def draw(rows: Sequence[dict[str, str]], methods: Sequence[str], budget: int, pa
         xlabel="queries",
         ylabel="share of runs that succeeded",
         ylim=(0, 1.02),
-        xlim=(20, budget),
+        xlim=(1, budget),
         title=title,
     )
     axis.grid(alpha=0.3)
