@@ -124,10 +124,19 @@ def test_a_failure_of_our_own_method_is_an_error_of_the_command(tmp_path) -> Non
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # cocopp's own
-def test_coco_writes_folders_and_cocopp_reads_them(tmp_path) -> None:
-    for package in ("cocoex", "cocopp"):
-        pytest.importorskip(package)
+def test_coco_runs_each_method_once_and_hands_all_to_cocopp(tmp_path, monkeypatch) -> None:
+    pytest.importorskip("cocoex")
+    cocopp = pytest.importorskip("cocopp")
+    calls: list = []
+    monkeypatch.setattr(cocopp, "main", calls.append)
     arguments = ["bench", "--coco", "--dims", "2", "--methods", "zo-sgd,scipy-nelder-mead", "--budget-factor", "20"]
     assert cli.main([*arguments, "--out", str(tmp_path)]) == 0
-    assert {path.name for path in (tmp_path / "coco").iterdir()} >= {"zo-sgd", "scipy-nelder-mead"}
-    assert (tmp_path / "cocopp" / "index.html").exists()
+    folders = [tmp_path / "coco" / name for name in ("zo-sgd", "scipy-nelder-mead")]
+    assert calls[0][-2:] == [str(folder) for folder in folders]
+    for folder in folders:
+        data = cocopp.load(str(folder))
+        assert len(data) == 24
+        assert all(max(entry.maxevals) <= 60 for entry in data)
+    written = {path: path.stat().st_mtime_ns for path in folders[0].rglob("*")}
+    assert cli.main([*arguments, "--out", str(tmp_path)]) == 0
+    assert written == {path: path.stat().st_mtime_ns for path in folders[0].rglob("*")}
