@@ -15,10 +15,11 @@ import numpy as np
 
 from vamo_bbo._typing import Tag
 from vamo_bbo.core.estimate import Measured
+from vamo_bbo.core.replication import adapt
 from vamo_bbo.core.solver import Context, Estimator, Request, State
 from vamo_bbo.core.types import ProblemInfo
 
-__all__ = ["FIRST_STEP", "Calibration", "judge", "noise_level", "set_learning_rate"]
+__all__ = ["FIRST_STEP", "Calibration", "add_noise", "judge", "noise_level", "set_learning_rate"]
 
 FIRST_STEP = 0.01
 """Root mean square of the first automatic step, in units of ``x_scale``."""
@@ -99,7 +100,7 @@ class Calibration(NamedTuple):
         if "replicates" in got:
             values = got["replicates"].differences
             if len(values) > 1:
-                _add_noise(scalars, float(np.var(values, ddof=1)), len(values) - 1)
+                add_noise(scalars, float(np.var(values, ddof=1)), len(values) - 1)
         if "slopes" not in got:
             if (_noise(scalars) > 0.0 or ctx.info.noisy) and not self.fixed:
                 scalars["smoothing"] = NOISY_SMOOTHING
@@ -152,7 +153,7 @@ def _noise(scalars: Mapping[str, float]) -> float:
     return math.sqrt(scalars.get("noise_variance", 0.0))
 
 
-def _add_noise(scalars: dict[str, float], variance: float, weight: float) -> None:
+def add_noise(scalars: dict[str, float], variance: float, weight: float) -> None:
     """Pool a variance measured with ``weight`` degrees of freedom; old ones fade, so that noise may change."""
     old = min(scalars.get("noise_weight", 0.0), MEMORY)
     total = old + weight
@@ -169,19 +170,26 @@ def judge(state: State, value: float) -> bool:
     """
     scalars = state.scalars
     reference, since = scalars.get("reference", math.inf), scalars.get("since", 0.0) + 1.0
-    margin = CONFIDENCE * math.sqrt(2.0) * _noise(scalars)
+    count = scalars.get("replications", 1.0)
+    margin = CONFIDENCE * math.sqrt(2.0 / count) * _noise(scalars)
     if value > reference + margin:
         # The last good point is measured anew, so that a lucky value cannot hold a run.
         scalars["reference"], scalars["since"] = math.inf, 0.0
         scalars["growth"] *= SHRINKAGE
         return False
     if math.isinf(reference) and "last_value" in scalars:
-        _add_noise(scalars, 0.5 * (value - scalars["last_value"]) ** 2, 1.0)
+        add_noise(scalars, 0.5 * count * (value - scalars["last_value"]) ** 2, 1.0)
     scalars["last_value"] = value
-    if value < reference - margin or math.isinf(reference):
-        if math.isfinite(reference):
+    first = math.isinf(reference)
+    changed = not first and value < reference - margin
+    if changed or first:
+        if changed:
             scalars["growth"] *= GROWTH ** min(since, LONGEST)
         scalars["reference"], scalars["since"] = value, 0.0
     else:
         scalars["since"] = since
+    if margin > 0.0 and not first and adapt(state, since, changed):
+        # Compared is what was measured with as many replications.
+        scalars["reference"], scalars["since"] = math.inf, 0.0
+        del scalars["last_value"]
     return True

@@ -12,8 +12,9 @@ import numpy as np
 from vamo_bbo import backends
 from vamo_bbo._errors import CapabilityError, OptionError
 from vamo_bbo._typing import Array
-from vamo_bbo.core.calibration import SHRINKAGE, Calibration, judge, set_learning_rate
+from vamo_bbo.core.calibration import SHRINKAGE, Calibration, add_noise, judge, set_learning_rate
 from vamo_bbo.core.estimate import Estimate, Measured
+from vamo_bbo.core.replication import averaged, copies, repeated
 from vamo_bbo.core.solver import (
     ArraySpec,
     Context,
@@ -56,6 +57,7 @@ class _Round(NamedTuple):
     sizes: Sequence[int]
     ids: list[ProbeId]
     price: float
+    copies: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,12 +210,17 @@ class Composite:
             part = request.estimator.plan(request, ctx, len(probes))
             sizes.append(len(part))
             probes += part
+        count = copies(state)
+        if count > 1:
+            probes = repeated(state, probes, count)
+        if "replications" in state.scalars:
+            state.scalars["price"] = float(len(probes))
         price = math.nan
         if state.info.n_samples is None:
             price = 0.0
             for probe in probes:
                 price += 1.0 if probe[5] == "value" else state.info.grad_cost
-        plan = _Round(key, requests, tuple(probes), sizes, [p[0] for p in probes], price)
+        plan = _Round(key, requests, tuple(probes), sizes, [p[0] for p in probes], price, count)
         state.cache["round"] = plan
         state.cache.pop("known", None)
         return plan
@@ -266,6 +273,10 @@ class Composite:
         ctx = self._context(state)
         if state.scalars["horizon"] != math.inf:
             self._spend(state, plan, answers)
+        if plan.copies > 1:
+            answers, variance, freedom = averaged(answers, plan.copies)
+            if freedom:
+                add_noise(state.scalars, variance, freedom)
         got: dict[str, Measured] = {}
         start = 0
         for request, size in zip(plan.requests, plan.sizes, strict=True):
