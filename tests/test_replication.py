@@ -86,7 +86,7 @@ def test_replications_shrink_when_changes_show_at_once() -> None:
     assert adapt(state, 1.0, True)
     assert state.scalars["replications"] == 2.0
     assert not adapt(state, 5.0, False)
-    assert adapt(state, 30.0, False)
+    assert adapt(state, 60.0, False)
     assert state.scalars["replications"] == 4.0
     state.scalars.update(replications=1.0)
     assert not adapt(state, 1.0, True)

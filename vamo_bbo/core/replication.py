@@ -18,8 +18,9 @@ from vamo_bbo.core.types import Answer, Probe
 
 __all__ = ["adapt", "averaged", "copies", "repeated"]
 
-PATIENCE = 30.0
-"""Steps without a change that counts after which replications double."""
+PATIENCE = 60.0
+"""Steps without a change that counts after which replications double: twice as many as the latest such change took, if
+that is more, so that slow progress that shows is left alone."""
 SHARE = 0.05
 """Share of the horizon that a round may take at most."""
 
@@ -68,11 +69,12 @@ def adapt(state: State, since: float, changed: bool) -> bool:
     scalars = state.scalars
     now = scalars.get("replications", 1.0)
     new = now
-    if changed and since <= PATIENCE / 8:
-        new = max(1.0, now / 2)
-    elif (
-        not changed and since >= PATIENCE and 2 * scalars.get("price", 1.0) <= SHARE * scalars.get("horizon", math.inf)
-    ):
-        new = 2 * now
+    if changed:
+        scalars["patience"] = max(PATIENCE, 2.0 * since)
+        if since <= PATIENCE / 16:
+            new = max(1.0, now / 2)
+    elif since >= scalars.get("patience", PATIENCE):
+        affordable = SHARE * scalars.get("horizon", math.inf)
+        new = 2 * now if 2 * scalars.get("price", 1.0) <= affordable else now
     scalars["replications"] = new
     return new != now
