@@ -95,7 +95,7 @@ def minimize(
         Never violated by our solvers; equal bounds fix a variable.
     constraints
         scipy's constraint objects, exact also where ``fun`` is noisy. Our solvers call ``fun`` at feasible points only:
-        :mod:`vamo_bbo.projection`; ``options={"constraint_handling": "lagrangian"}`` where constraints are expensive.
+        ``vamo_bbo/projection.py``; ``options={"constraint_handling": "lagrangian"}`` where constraints are expensive.
     tol : float, optional
         For scipy's methods: scipy's. For ours: plateau tolerance (:class:`~vamo_bbo.run.stop.Plateau`); None
         for no such stop.

@@ -131,7 +131,7 @@ class Watched:
         first = self._evaluate(x, args)
         second = self._evaluate(x, args)
         noisy = bool(np.asarray(first != second).any())
-        if np.size(first) == 1:
+        if np.size(first) == 1 and np.asarray(first).dtype.kind in "biuf":
             self.noise = float(np.abs(np.asarray(first - second)).max()) / _MEAN_DIFFERENCE
         self._known = None if noisy else (np.array(x), first)
         return noisy
