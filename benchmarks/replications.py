@@ -1,6 +1,6 @@
 """Noisy functions with and without adaptive replications: f(x) - f* of the answer, medians over seeds.
 
-Run ``python benchmarks/replications.py``. The quadratic was looked at while the rule was made, the others not.
+Run ``python benchmarks/replications.py``. All but the quartic were looked at while the rule was made.
 """
 
 from __future__ import annotations

@@ -175,3 +175,14 @@ def test_mini_batches_are_not_judged():
     while state.step < 30:
         state = solver.tell(state, [evaluate(state, p, losses, None, 12) for p in solver.ask(state)])
     assert state.scalars["growth"] == 1.0
+
+
+@pytest.mark.parametrize(("second", "growth"), [(1.06, 1.0), (1.0, 0.5)])
+def test_noise_that_shows_later_revises_a_verdict(second, growth):
+    state = start(solvers.spsa())
+    state.scalars["growth"] = 1.0
+    assert judge(state, 1.0)
+    assert not judge(state, 1.05)  # no noise is known: the step did harm
+    assert state.scalars["growth"] == 0.5
+    assert judge(state, second)  # the point before that step, once more
+    assert state.scalars["growth"] == growth

@@ -310,7 +310,8 @@ class TestFiniteSum:
 
     def test_free_values_count_as_gradients(self) -> None:
         both = lambda x, i: ((x[0] - self.targets[i]) ** 2, np.array([2 * (x[0] - self.targets[i]).mean()]))  # noqa: E731
-        result = vb.minimize(self.problem(grad=None, value_and_grad=both, check_grad=False), [5.0], method="sgd", rng=0)
+        problem = self.problem(grad=None, value_and_grad=both, check_grad=False)
+        result = vb.minimize(problem, [5.0], method=vb.sgd(0.01), rng=0)
         assert result.nfev_samples == 40  # the answer alone
         assert result.njev_samples > 1000
 

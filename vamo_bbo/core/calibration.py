@@ -176,9 +176,13 @@ def judge(state: State, value: float) -> bool:
         # The last good point is measured anew, so that a lucky value cannot hold a run.
         scalars["reference"], scalars["since"] = math.inf, 0.0
         scalars["growth"] *= SHRINKAGE
+        scalars["rise"] = value - reference
         return False
     if math.isinf(reference) and "last_value" in scalars:
         add_noise(scalars, 0.5 * count * (value - scalars["last_value"]) ** 2, 1.0)
+        # Noise that was not known when the step was judged may explain the rise: then the step was not to blame.
+        if scalars.pop("rise", math.inf) <= CONFIDENCE * math.sqrt(2.0 / count) * _noise(scalars):
+            scalars["growth"] /= SHRINKAGE
     scalars["last_value"] = value
     first = math.isinf(reference)
     changed = not first and value < reference - margin
@@ -188,7 +192,8 @@ def judge(state: State, value: float) -> bool:
         scalars["reference"], scalars["since"] = value, 0.0
     else:
         scalars["since"] = since
-    if margin > 0.0 and not first and adapt(state, since, changed):
+    # Common random numbers keep noise out of the differences, so that steps are right where values seem to stand still.
+    if margin > 0.0 and not first and not state.info.common_noise and adapt(state, since, changed):
         # Compared is what was measured with as many replications.
         scalars["reference"], scalars["since"] = math.inf, 0.0
         del scalars["last_value"]

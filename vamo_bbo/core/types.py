@@ -169,6 +169,8 @@ class ProblemInfo:
         Their values.
     device : bool
         Whether points and gradients are arrays on a CUDA device.
+    common_noise : bool
+        Whether the evaluations of a round share their random numbers, so that noise cancels in their differences.
     """
 
     n_samples: int | None = None
@@ -184,3 +186,4 @@ class ProblemInfo:
     known_points: Array | None = None
     known_values: Array | None = None
     device: bool = False
+    common_noise: bool = False

@@ -103,6 +103,7 @@ class Objective:
             chunk_size=self.sum.chunk_size if self.sum else ProblemInfo().chunk_size,
             grad_cost=self.sum.grad_cost if self.sum else ProblemInfo().grad_cost,
             device=device,
+            common_noise=noise is not None,
         )
 
     def __getstate__(self) -> dict[str, Any]:

@@ -85,9 +85,9 @@ def counting(
 
     def named(intermediate_result: OptimizeResult) -> Any:
         watched.iterated()
-        for name, number in watched.numbers().items():
-            intermediate_result.setdefault(name, number)
-        return callback(intermediate_result=intermediate_result)
+        # A copy: trust-constr hands out what later is its result.
+        shown = OptimizeResult({**watched.numbers(), **intermediate_result})  # type: ignore[call-arg]
+        return callback(intermediate_result=shown)
 
     if not rebuild:
         return named
