@@ -13,6 +13,8 @@ import vamo_bbo as vb
 from vamo_bbo import backends
 from vamo_bbo._errors import BackendUnavailable, CapabilityError, OptionError
 from vamo_bbo.backends.cupy_gpu import CupyBackend
+from vamo_bbo.core.replication import averaged
+from vamo_bbo.core.types import Answer
 
 D, N = 12, 20
 START = np.linspace(-1.0, 1.0, D)
@@ -163,6 +165,14 @@ def test_a_host_start_with_the_cupy_backend_stays_a_host_start_for_the_user(xp):
     host = vb.minimize(fun, START, method=vb.zo_sgd(0.01), maxfev=100, rng=3)
     assert type(device.x) is np.ndarray
     np.testing.assert_allclose(device.x, host.x, rtol=1e-9)
+
+
+def test_replicated_gradients_are_averaged_on_the_device(xp):
+    copies = [Answer((0, 0, 0, k), float(k), grad=xp.asarray([1.0 + 2 * k, 2.0])) for k in range(2)]
+    (mean,), variance, freedom = averaged(copies, 2)
+    assert isinstance(mean.grad, xp.ndarray)
+    assert (mean.value, xp.asnumpy(mean.grad).tolist(), variance, freedom) == (0.5, [2.0, 2.0], 0.5, 1)
+    assert xp.asnumpy(copies[0].grad).tolist() == [1.0, 2.0]
 
 
 def test_auto_on_the_device(xp):

@@ -11,8 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
-
 from vamo_bbo.core.solver import State
 from vamo_bbo.core.types import Answer, Probe
 
@@ -59,7 +57,12 @@ def averaged(answers: Sequence[Answer], count: int) -> tuple[list[Answer], float
             squares += math.fsum((v - mean) ** 2 for v in values)
             freedom += len(values) - 1
         grads = [a.grad for a in good if a.grad is not None]
-        grad = np.mean(grads, axis=0, dtype=grads[0].dtype) if grads else None
+        grad = None
+        if grads:
+            grad = grads[0].copy()
+            for other in grads[1:]:
+                grad += other
+            grad /= grad.dtype.type(len(grads))
         out.append(answers[first]._replace(value=mean, grad=grad, error=None, values=good[0].values))
     return out, squares / freedom if freedom else math.nan, freedom
 
