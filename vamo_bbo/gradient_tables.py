@@ -29,16 +29,9 @@ from vamo_bbo.core.solver import ArraySpec, Context, Cost, Request
 from vamo_bbo.core.types import Batch, ProblemInfo
 from vamo_bbo.estimators import FirstOrder
 from vamo_bbo.sketch import Diagonal, Guided, combination, projections
-from vamo_bbo.step_sizes import CheckValue, MeasuredStep, check_batch
+from vamo_bbo.step_sizes import CheckValue, MeasuredStep, check_batch, refresh_due, refresh_interval
 
 __all__ = ["GradientTable"]
-
-REFRESHES = 4
-"""Refreshes of preconditioner and step size per pass over the data, once half a pass is done. Before, x moves fast and
-little is known: refreshes come whenever the number of steps has grown by about a half."""
-
-FIRST_REFRESH = 8
-"""Steps before the first refresh, and fewest between two."""
 
 MEMORY = 4
 """Passes over the data that the preconditioner remembers."""
@@ -151,8 +144,8 @@ class GradientTable:
 
     @staticmethod
     def _interval(n: int, batch_size: int) -> int:
-        """Return the most steps between refreshes: a quarter of a pass, at least 8."""
-        return max(FIRST_REFRESH, sampling.n_batches(n, batch_size) // REFRESHES)
+        """Return the most steps between refreshes."""
+        return refresh_interval(sampling.n_batches(n, batch_size))
 
     def mini_batch(self, ctx: Context) -> Batch:
         """Return the step's batch of the fixed partition."""
@@ -316,9 +309,7 @@ class GradientTable:
         if self.preconditioner is not None:
             self.preconditioner.add(arrays, scalars, step.gradient, ctx.batch_size)
         done, interval = ctx.step + 1, self._now(ctx).interval
-        since = done - scalars.get("refreshed", 0.0)
-        if since >= min(interval, scalars.get("refreshed", 0.0) // 2 + FIRST_REFRESH):
-            scalars["refreshed"] = float(done)
+        if refresh_due(scalars, done, interval):
             if self.preconditioner is not None:
                 self._refresh_metric(ctx)
             if self.step is not None:

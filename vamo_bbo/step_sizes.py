@@ -32,7 +32,41 @@ from vamo_bbo.core.estimate import Estimate, Measured
 from vamo_bbo.core.solver import Context, Request
 from vamo_bbo.core.types import Answer, Batch, Probe, ProblemInfo
 
-__all__ = ["CheckValue", "MeasuredStep"]
+__all__ = ["CheckValue", "MeasuredStep", "check_batch", "refresh_due", "refresh_interval"]
+
+REFRESHES = 4
+"""Refreshes of preconditioner and step size per pass over the data, once half a pass is done. Before, x moves fast and
+little is known: refreshes come whenever the number of steps has grown by about a half."""
+
+FIRST_REFRESH = 8
+"""Steps before the first refresh, and fewest between two."""
+
+
+def refresh_interval(n_batches: int) -> int:
+    """Return the most steps between two refreshes: a quarter of a pass of ``n_batches`` steps, at least 8.
+
+    Examples
+    --------
+    >>> refresh_interval(100), refresh_interval(4)
+    (25, 8)
+    """
+    return max(FIRST_REFRESH, n_batches // REFRESHES)
+
+
+def refresh_due(scalars: dict[str, float], done: int, interval: int) -> bool:
+    """Return whether what is measured is refreshed after ``done`` steps; ``scalars["refreshed"]`` remembers when.
+
+    Examples
+    --------
+    >>> scalars = {}
+    >>> [done for done in range(1, 60) if refresh_due(scalars, done, 16)]
+    [8, 20, 36, 52]
+    """
+    refreshed = scalars.get("refreshed", 0.0)
+    if done - refreshed < min(interval, refreshed // 2 + FIRST_REFRESH):
+        return False
+    scalars["refreshed"] = float(done)
+    return True
 
 
 @dataclass(frozen=True, slots=True)

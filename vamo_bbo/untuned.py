@@ -15,15 +15,9 @@ from vamo_bbo.core.estimate import Estimate, Measured
 from vamo_bbo.core.solver import ArraySpec, Context, Cost, Recipe, Request
 from vamo_bbo.core.types import Batch, ProblemInfo
 from vamo_bbo.estimators import FirstOrder
-from vamo_bbo.step_sizes import CheckValue, MeasuredStep, check_batch
+from vamo_bbo.step_sizes import CheckValue, MeasuredStep, check_batch, refresh_due, refresh_interval
 
 __all__ = ["Untuned"]
-
-REFRESHES = 4
-"""Looks at successive steps per pass over the data, and pairs of probes."""
-
-FIRST_REFRESH = 8
-"""Steps before the first, and fewest between two."""
 
 
 class _Step(NamedTuple):
@@ -84,16 +78,13 @@ class Untuned:
         n_batches = sampling.n_batches(info.n_samples, batch_size)
         both = math.lcm(n_batches, inner.epoch_length or n_batches)
         passes, snapshots = both // n_batches, both // (inner.epoch_length or both)
-        interval = max(FIRST_REFRESH, n_batches // REFRESHES)
+        interval = refresh_interval(n_batches)
         probes = self.step.per_refresh * -(-n_batches // interval)
         return inner._replace(
             snapshot_values=snapshots * inner.snapshot_values + passes * check_batch(info.n_samples).size,
             snapshot_gradients=snapshots * inner.snapshot_gradients + passes * probes * batch_size,
             epoch_length=both,
         )
-
-    def _interval(self, ctx: Context) -> int:
-        return max(FIRST_REFRESH, ctx.n_batches // REFRESHES)
 
     def _holds(self, ctx: Context) -> bool:
         """Return whether this step's estimate waits for the probe of its mini-batch."""
@@ -187,9 +178,7 @@ class Untuned:
             return
         arrays, scalars = ctx.arrays, ctx.scalars
         self.step.follow(arrays, scalars, gradient=done.gradient, estimate=done.estimate, direction=done.estimate)
-        interval, steps = self._interval(ctx), ctx.step + 1
-        refreshed = scalars.get("refreshed", 0.0)
-        if steps - refreshed >= min(interval, refreshed // 2 + FIRST_REFRESH):
-            scalars["refreshed"] = float(steps)
+        interval, steps = refresh_interval(ctx.n_batches), ctx.step + 1
+        if refresh_due(scalars, steps, interval):
             self.step.agree(scalars, early=steps < 2 * interval)
             self.step.update(arrays, scalars)
