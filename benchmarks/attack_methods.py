@@ -47,22 +47,27 @@ class Watched:
         return scores
 
 
+def search(objective: ImageAttack, start: float, method: Any, maxfev: int, seed: int, **more: Any) -> None:
+    """Minimize an attack's objective over its box from a point of equal coordinates."""
+    vb.minimize(
+        objective.rows,
+        np.full(objective.size, start),
+        method=method,
+        bounds=[(-1.0, 1.0)] * objective.size,
+        vectorized=True,
+        noisy=False,
+        rng=seed,
+        maxfev=maxfev,
+        **more,
+    )
+
+
 def ours(method: str, basis: Callable[[tuple[int, int, int]], Basis], **options: Any) -> Attack:
     """Return an attack by one of our methods in a basis."""
 
     def attack(model: Watched, seed: int) -> None:
         objective = ImageAttack(model, model.image, model.label, epsilon=model.epsilon, basis=basis(model.image.shape))
-        vb.minimize(
-            objective.rows,
-            np.zeros(objective.size),
-            method=method,
-            options=options,
-            bounds=[(-1.0, 1.0)] * objective.size,
-            vectorized=True,
-            noisy=False,
-            rng=seed,
-            maxfev=model.budget + 1000,
-        )
+        search(objective, 0.0, method, model.budget + 1000, seed, options=options)
 
     return attack
 
@@ -86,16 +91,7 @@ def corner_objective(
 def corners(model: Watched, seed: int, *, tiles: bool = True) -> None:
     """Attack by :class:`problems.corner_search.CornerSearch`, started with all signs positive."""
     objective, solver = corner_objective(model, model.image, model.label, model.epsilon, seed=seed, tiles=tiles)
-    vb.minimize(
-        objective.rows,
-        np.ones(objective.size),
-        method=solver,
-        bounds=[(-1.0, 1.0)] * objective.size,
-        vectorized=True,
-        noisy=False,
-        rng=seed,
-        maxfev=model.budget + 1000,
-    )
+    search(objective, 1.0, solver, model.budget + 1000, seed)
 
 
 def nes(model: Watched, seed: int, *, pairs: int = 25, sigma: float = 0.1, step: float = 0.1) -> None:

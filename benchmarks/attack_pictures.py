@@ -16,8 +16,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import vamo_bbo as vb
-from benchmarks.attack_methods import corner_objective
+from benchmarks.attack_methods import corner_objective, search
 from problems import victims
 from problems.attack import ImageAttack, Queries
 from problems.data import require
@@ -29,17 +28,7 @@ def attack(victim: victims.Victim, number: int, epsilon: float, budget: int) -> 
     """Attack one image; return the attack, which has the first adversarial image, and the counter."""
     model = Queries(victim.predict, budget)
     objective, solver = corner_objective(model, victim.images[number], int(victim.labels[number]), epsilon, seed=0)
-    vb.minimize(
-        objective.rows,
-        np.ones(objective.size),
-        method=solver,
-        bounds=[(-1.0, 1.0)] * objective.size,
-        vectorized=True,
-        noisy=False,
-        callback=objective.stop,
-        rng=0,
-        maxfev=budget,
-    )
+    search(objective, 1.0, solver, budget, 0, callback=objective.stop)
     return objective, model
 
 
