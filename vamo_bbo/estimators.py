@@ -224,11 +224,8 @@ class Difference:
 
     def _pairs(self, legs: Sequence[Any]) -> tuple[list[Any], list[Any]]:
         """Return the difference of every direction's legs, and the values at the anchor (or their best stand-in)."""
-        base = legs[0]
         if not self.central:
-            return [leg - base for leg in legs[1:]], [base]
-        if len(legs) == 2:  # the hot path of SPSA
-            return [base - legs[1]], [0.5 * (base + legs[1])]
+            return [leg - legs[0] for leg in legs[1:]], [legs[0]]
         pairs = list(zip(legs[::2], legs[1::2], strict=True))
         return [plus - minus for plus, minus in pairs], [0.5 * (plus + minus) for plus, minus in pairs]
 
@@ -290,7 +287,7 @@ def _mean(rows: FloatArray, counts: Sequence[int] | None) -> float:
             return mean
     finite = np.isfinite(rows)
     if counts is None:
-        return float(np.mean(rows if finite.all() else rows[finite])) if finite.any() else math.nan
+        return float(np.mean(rows[finite])) if finite.any() else math.nan
     weights = np.asarray(counts, dtype=np.float64)[finite]
     return float(np.dot(rows[finite], weights) / weights.sum()) if finite.any() else math.nan
 

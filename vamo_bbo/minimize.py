@@ -278,8 +278,6 @@ def run_call(call: Call, method: Any) -> OptimizeResult:
 
 def _run_on_device(call: Call, method: Any) -> OptimizeResult:
     """Run one of our solvers on CuPy arrays."""
-    if call.backend not in ("auto", "cupy"):
-        raise OptionError(f"x0 is on a CUDA device, where backend must be 'auto' or 'cupy', got {call.backend!r}.")
     host_only = {
         "constraints": call.constrained,
         "workers": call.workers not in (None, 1),

@@ -260,7 +260,9 @@ class NumbaDirections:
         us = list(us)
         try:
             kernel = self._kernels["perturb_rows", out.dtype]
-            if not kernel(x, out, np.array(hs, dtype=np.float64), self.size, self._table(us), self._key):
+            steps = np.array(hs, dtype=np.float64)
+            # Longer rows are one after the other, on threads.
+            if self.size < CROSSOVER and not kernel(x, out, steps, self.size, self._table(us), self._key):
                 return
         except (KeyError, TypeError, AttributeError):
             pass

@@ -56,7 +56,6 @@ class _Round(NamedTuple):
     probes: tuple[Probe, ...]
     sizes: Sequence[int]
     ids: list[ProbeId]
-    price: float
     copies: int
 
 
@@ -213,14 +212,7 @@ class Composite:
         count = copies(state)
         if count > 1:
             probes = repeated(state, probes, count)
-        if "replications" in state.scalars:
-            state.scalars["price"] = float(len(probes))
-        price = math.nan
-        if state.info.n_samples is None:
-            price = 0.0
-            for probe in probes:
-                price += 1.0 if probe[5] == "value" else state.info.grad_cost
-        plan = _Round(key, requests, tuple(probes), sizes, [p[0] for p in probes], price, count)
+        plan = _Round(key, requests, tuple(probes), sizes, [p[0] for p in probes], count)
         state.cache["round"] = plan
         state.cache.pop("known", None)
         return plan
@@ -273,6 +265,8 @@ class Composite:
         ctx = self._context(state)
         if state.scalars["horizon"] != math.inf:
             self._spend(state, plan, answers)
+        if "replications" in state.scalars:
+            state.scalars["price"] = float(len(plan.probes))
         if plan.copies > 1:
             answers, variance, freedom = averaged(answers, plan.copies)
             if freedom:
@@ -336,13 +330,11 @@ class Composite:
         state.inbox.clear()
 
     def _spend(self, state: State, plan: _Round, answers: Sequence[Answer]) -> None:
-        scalars, spent = state.scalars, plan.price
-        if spent != spent:
-            price, spent = state.info.grad_cost, 0.0
-            for probe, answer in zip(plan.probes, answers, strict=True):
-                spent += answer.n_samples if probe.want[0] == "v" else price * answer.n_samples
-        spent += scalars["spent"]
-        scalars["spent"], scalars["progress"] = spent, min(1.0, spent / scalars["horizon"])
+        scalars, price, spent = state.scalars, state.info.grad_cost, 0.0
+        for probe, answer in zip(plan.probes, answers, strict=True):
+            spent += answer.n_samples if probe.want[0] == "v" else price * answer.n_samples
+        scalars["spent"] += spent
+        scalars["progress"] = min(1.0, scalars["spent"] / scalars["horizon"])
 
     def _rms(self, ctx: Context, estimate: Estimate) -> float:
         size, total, xp = ctx.size, 0.0, backends.get(ctx.state.backend).xp

@@ -264,7 +264,7 @@ class Context:
 
     def anchor(self, name: str) -> AnchorRef:
         """Return the handle of the present version of array ``name``."""
-        return AnchorRef(name, self.state.versions[name])
+        return self.state.anchor(name)
 
     def copy_anchor(self, source: str, target: str) -> None:
         """Copy point ``source`` to point ``target`` (a new version of ``target``)."""

@@ -8,8 +8,8 @@ from time import perf_counter
 
 import numpy as np
 
-from vamo_bbo import backends
 from vamo_bbo._typing import Array
+from vamo_bbo.backends import namespace
 from vamo_bbo.core.points import materialize, materialize_rows
 from vamo_bbo.core.solver import State
 from vamo_bbo.core.types import Answer, Probe
@@ -85,7 +85,7 @@ class SerialExecutor(InProcess):
         for lo in range(0, len(probes), most):
             part = probes[lo : lo + most]
             if size < LARGE:
-                points = materialize_rows(state, part, self._rows(state, len(part), like))
+                points = materialize_rows(state, part, namespace(like).empty((len(part), size), like.dtype))
             else:
                 points = materialize(state, part[0], self._reused(like))[None, :]
             if objective.evaluate_in_turn(part, points, state.seed, answers, until=deadline, target=self.target):
@@ -95,12 +95,6 @@ class SerialExecutor(InProcess):
         if self.scratch is None:
             self.scratch = np.empty_like(like)
         return self.scratch
-
-    def _rows(self, state: State, count: int, like: Array) -> Array:
-        """Return new memory for ``count`` points, where x is."""
-        xp = np if type(like) is np.ndarray else backends.get(state.backend).xp
-        rows: Array = xp.empty((count, like.size), like.dtype)
-        return rows
 
     def _collect_rows(self) -> list[Answer]:
         """Evaluate the queued value probes that fit into memory in one call, other probes one by one."""
@@ -113,7 +107,7 @@ class SerialExecutor(InProcess):
             point = materialize(state, chosen[0], np.empty_like(x))
             answers = [self.objective.evaluate(chosen[0], point, state.seed)]
         else:
-            rows = materialize_rows(state, chosen, self._rows(state, len(chosen), x))
+            rows = materialize_rows(state, chosen, namespace(x).empty((len(chosen), x.size), x.dtype))
             answers = self.objective.evaluate_rows(chosen, rows, state.seed)
         done = {p.id for p in chosen}
         self.queue = [p for p in queue if p.id not in done]
