@@ -1,4 +1,4 @@
-"""The compiled backend gives the bits of the reference: every operation, odd sizes, tiles, types and threads."""
+"""The fast backends give the bits of the reference: every operation, odd sizes, tiles, types and threads."""
 
 from __future__ import annotations
 
@@ -7,18 +7,21 @@ import pytest
 from backend_cases import SEED, directions, same_bits, state_arrays, vector
 
 from vamo_bbo._typing import Array, Direction, Law
-from vamo_bbo.backends import get
+from vamo_bbo.backends import Directions, get
 from vamo_bbo.backends.numba_cpu import NumbaDirections
 from vamo_bbo.backends.reference import ReferenceDirections
+from vamo_bbo.backends.rows import RowDirections
 
-SIZES = [1, 10, 127, 128, 129, 2048, 2100]
+CASES = [(NumbaDirections, d) for d in (1, 10, 127, 128, 129, 2048, 2100)]
+CASES += [(RowDirections, d) for d in (1, 2, 10, 64, 65, 129, 2048)]
+every_case = pytest.mark.parametrize(("kind", "d"), CASES)
 TILES = [(0, 1.0), (0.34, 0.8), (0.5, 0.5)]
-WHOLE_SIGNS = [(0.3 * i - 1, Direction(Law.RADEMACHER, 9, i, 6)) for i in range(6)]
+WHOLE_SIGNS = [(0.3 * i - 1, Direction(Law.RADEMACHER, 9, i, 20)) for i in range(20)]
 
 
-def pair(d: int, threads: int = 1) -> tuple[ReferenceDirections, NumbaDirections]:
+def pair(kind: type, d: int) -> tuple[Directions, Directions]:
     arrays = state_arrays(d)
-    return ReferenceDirections(SEED, d, arrays), NumbaDirections(SEED, d, arrays, threads)
+    return ReferenceDirections(SEED, d, arrays), kind(SEED, d, arrays)
 
 
 def tiles(d: int) -> list[tuple[int, int]]:
@@ -26,9 +29,9 @@ def tiles(d: int) -> list[tuple[int, int]]:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("d", SIZES)
-def test_fill_and_perturb(d, dtype):
-    slow, fast = pair(d)
+@every_case
+def test_fill_and_perturb(kind, d, dtype):
+    slow, fast = pair(kind, d)
     x = vector(d, dtype)
     for lo, hi in tiles(d):
         for u in directions(d):
@@ -45,9 +48,9 @@ def test_fill_and_perturb(d, dtype):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("d", SIZES)
-def test_pairs_and_rows(d, dtype):
-    slow, fast = pair(d)
+@every_case
+def test_pairs_and_rows(kind, d, dtype):
+    slow, fast = pair(kind, d)
     x, us = vector(d, dtype), list(directions(d))
     for lo, hi in tiles(d):
         for u in us:
@@ -75,9 +78,9 @@ def term_lists(d: int, x: Array) -> list[tuple[list, list]]:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("d", SIZES)
-def test_accumulate(d, dtype):
-    slow, fast = pair(d)
+@every_case
+def test_accumulate(kind, d, dtype):
+    slow, fast = pair(kind, d)
     x = vector(d, dtype)
     for lo, hi in tiles(d):
         for terms, dense in term_lists(d, x):
@@ -88,9 +91,9 @@ def test_accumulate(d, dtype):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("d", SIZES)
-def test_reductions(d, dtype):
-    slow, fast = pair(d)
+@every_case
+def test_reductions(kind, d, dtype):
+    slow, fast = pair(kind, d)
     x, us = vector(d, dtype), list(directions(d))
     assert same_bits(slow.project(x, us), fast.project(x, us))
     assert slow.dot(x, x[::-1].copy()) == fast.dot(x, x[::-1].copy())
@@ -103,7 +106,7 @@ def test_reductions(d, dtype):
 @pytest.mark.parametrize("law", list(Law))
 def test_a_million_values_of_every_law(law):
     d = 1_000_003
-    slow, fast = pair(d)
+    slow, fast = pair(NumbaDirections, d)
     a, b = np.empty(d, np.float32), np.empty(d, np.float32)
     for index in range(2):
         slow.fill(Direction(law, 1, index, 3), 0, d, a)
@@ -151,6 +154,26 @@ def test_threads_and_tiles_do_not_show(threads):
     assert same_bits(a, b)
     assert same_bits(one.project(x, us), many.project(x, us))
     assert one.dot(x, a) == many.dot(x, a)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("law", [Law.RADEMACHER, Law.NORMAL, Law.SPHERE])
+def test_rows_made_ahead_are_those_of_their_steps(law, dtype, monkeypatch):
+    from vamo_bbo.backends import rows
+
+    monkeypatch.setattr(rows, "AHEAD", 15)
+    monkeypatch.setattr(rows, "KEPT", 40)
+    d, x = 10, vector(10, dtype)
+    slow, fast = pair(RowDirections, d)
+    for step in [*range(2**32 - 9, 2**32 + 9), 3, 4, 4, 3, 5, *range(2**48 - 9, 2**48)]:
+        for index, count in ((0, 3), (3, 3), (0, 1)):  # a first and a second attempt, and another stream
+            us = [Direction(law, step, index + j, count, tag=count) for j in range(count)]
+            a, b = np.empty((count, d), dtype), np.empty((count, d), dtype)
+            slow.perturb_rows(x, us, [0.1] * count, a)
+            fast.perturb_rows(x, us, [0.1] * count, b)
+            assert same_bits(a, b)
+            assert [slow.norm2(u) for u in us] == [fast.norm2(u) for u in us]
+        assert len(fast._rows) <= 40 + 15
 
 
 def test_automatic_choice_never_takes_the_reference_for_long_vectors(monkeypatch):

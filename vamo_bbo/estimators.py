@@ -160,9 +160,14 @@ class Difference:
         """Return the directions of the request's stream."""
         (tag, step, attempt), law, mask = request.stream, self.law, self.mask
         q, new = self.count(ctx.size), tuple.__new__  # as in plan
+        us: list[Direction] = []
         if self.sweep:
-            return [new(Direction, (Law.COORDINATE, step, j, 0, tag, mask)) for j in range(q)]
-        return [new(Direction, (law, step, j, q, tag, mask)) for j in range(attempt * q, (attempt + 1) * q)]
+            for j in range(q):
+                us.append(new(Direction, (Law.COORDINATE, step, j, 0, tag, mask)))
+        else:
+            for j in range(attempt * q, (attempt + 1) * q):
+                us.append(new(Direction, (law, step, j, q, tag, mask)))
+        return us
 
     def scale(self, u: AnyDirection, ctx: Context) -> float:
         """Return the factor that makes the raw direction rms-1 over the coordinates it touches."""
@@ -206,55 +211,65 @@ class Difference:
         """Return the estimate; a failed leg removes its direction, a failed base the whole measurement."""
         plain = ctx.info.n_samples is None
         if plain or (not ctx.info.per_sample and len(request.batches) == 1):
-            differences, values = self._pairs([a[1] if a[5] is None else math.nan for a in answers])  # value, error
-            if not plain:
-                factor = ctx.weight(request.batches[0])
-                differences = [factor * d for d in differences]
-            return self._measured(ctx, probes, differences, values)
+            weight = 1.0 if plain else ctx.weight(request.batches[0])
+            values: list[float] = []
+            for answer in answers:
+                values.append(answer[1] if answer[5] is None else math.nan)  # value, error
+            return self._measured(ctx, probes, *self._pairs(values), weight)
         n_legs = len(probes) // len(request.batches)
         legs = probes[:n_legs]
         if request.per_sample:
             return self._table(ctx, legs, _columns(ctx, probes, answers, n_legs))
-        differences, values = self._pairs(_columns(ctx, probes, answers, n_legs))
-        factor = ctx.weight(request.batches[0]) if len(request.batches) == 1 else 1.0
+        differences, columns = self._pairs(_columns(ctx, probes, answers, n_legs))
+        weight = ctx.weight(request.batches[0]) if len(request.batches) == 1 else 1.0
         counts = None if ctx.info.per_sample else [a.n_samples for a in answers[::n_legs]]
-        return self._measured(
-            ctx, legs, [factor * _mean(d, counts) for d in differences], [_mean(v, counts) for v in values]
-        )
+        means = [_mean(d, counts) for d in differences]
+        return self._measured(ctx, legs, means, [_mean(v, counts) for v in columns], weight)
 
     def _pairs(self, legs: Sequence[Any]) -> tuple[list[Any], list[Any]]:
         """Return the difference of every direction's legs, and the values at the anchor (or their best stand-in)."""
+        differences: list[Any] = []
         if not self.central:
-            return [leg - legs[0] for leg in legs[1:]], [legs[0]]
-        pairs = list(zip(legs[::2], legs[1::2], strict=True))
-        return [plus - minus for plus, minus in pairs], [0.5 * (plus + minus) for plus, minus in pairs]
+            base = legs[0]
+            for leg in legs[1:]:
+                differences.append(leg - base)
+            return differences, [base]
+        means: list[Any] = []
+        for plus, minus in zip(legs[::2], legs[1::2], strict=True):
+            differences.append(plus - minus)
+            means.append(0.5 * (plus + minus))
+        return differences, means
 
     def _measured(
-        self, ctx: Context, legs: Sequence[Probe], differences: Sequence[float], values: Sequence[float]
+        self, ctx: Context, legs: Sequence[Probe], differences: Sequence[float], values: Sequence[float], weight: float
     ) -> Measured | None:
+        """Return the measurement of finite ``weight * differences``."""
         us: list[AnyDirection] = []
         quotients: list[float] = []
         width = 2.0 if self.central else 1.0
         for probe, difference in zip(legs[::2] if self.central else legs[1:], differences, strict=True):
             if difference - difference == 0.0:  # neither NaN nor infinite
                 us.append(probe[2])  # type: ignore[arg-type]
-                quotients.append(difference / (width * probe[3]))
+                quotients.append(weight * difference / (width * probe[3]))
         if not us:
             return None
+        factor, terms = self._factor(ctx, len(us)), list[tuple[float, AnyDirection]]()
         if self.law is Law.SPHERE:
-            scales = [self.scale(u, ctx) for u in us]
-            quotients = [q * scale for q, scale in zip(quotients, scales, strict=True)]  # h = length * scale
-            factor = self._factor(ctx, len(us))
-            weights = [factor * scale for scale in scales]
+            weights: list[float] = []
+            for j, u in enumerate(us):
+                scale = self.scale(u, ctx)
+                quotients[j] *= scale  # h = length * scale
+                weights.append(factor * scale)
+                terms.append((factor * scale * quotients[j], u))
         else:
-            factor = self._factor(ctx, len(us))
             weights = [factor] * len(us)
-        terms = tuple([(w * q, u) for w, q, u in zip(weights, quotients, us, strict=True)])
+            for quotient, u in zip(quotients, us, strict=True):
+                terms.append((factor * quotient, u))
         value = sum(values) / len(values)
         if value - value != 0.0:
             finite = [v for v in values if math.isfinite(v)]
             value = sum(finite) / len(finite) if finite else math.nan
-        return tuple.__new__(Measured, (Estimate(terms), value, tuple(us), quotients, None, weights, None))
+        return tuple.__new__(Measured, (Estimate(tuple(terms)), value, tuple(us), quotients, None, weights, None))
 
     def _factor(self, ctx: Context, found: int) -> float:
         """Return the coefficient of ``D_j u_j`` (rms-1 u_j); a lost random direction renormalizes the mean."""

@@ -16,15 +16,18 @@ import numpy as np
 
 from vamo_bbo._typing import AnyDirection, Array, FloatArray
 from vamo_bbo.backends.reference import Range, ReferenceDirections
+from vamo_bbo.backends.rows import RowDirections
 
 __all__ = ["AutoBackend", "AutoDirections"]
 
-CALL_COST, ELEMENT_COST = 5e-5, 4e-8
-"""Seconds that the reference takes per direction and per element of a direction, roughly."""
+CALL_COST, ELEMENT_COST = 6e-6, 3e-8
+"""Seconds that NumPy takes per direction and per element of a direction, roughly."""
 PATIENCE = 0.5
 """Seconds of such work after which the kernels are loaded: about what loading them costs."""
 LARGE = 1 << 17
 """From this dimension on the kernels are loaded at once: the reference would hold several vectors of its own."""
+ROWS = 2048
+"""Up to this dimension rows are generated ahead until the kernels are loaded."""
 _OPERATIONS = (
     "words", "support", "fill", "perturb", "perturb_pair", "perturb_rows", "accumulate", "project", "dot", "norm2",
 )  # fmt: skip
@@ -49,7 +52,7 @@ class AutoDirections:
     """
 
     def __init__(self, seed: int, size: int, arrays: Mapping[str, Array], threads: int | None = None) -> None:
-        self._reference = ReferenceDirections(seed, size, arrays)
+        self._reference = (RowDirections if size <= ROWS else ReferenceDirections)(seed, size, arrays)
         self.seed = seed
         self.size = size
         self._arrays = arrays

@@ -123,9 +123,7 @@ def normal_elements(seed: int, us: Sequence[Direction], lo: int, hi: int) -> Flo
 
 
 def elements(seed: int, us: Sequence[Direction], lo: int, hi: int) -> Float32:
-    """Return the unmasked elements lo..hi, in the support, of directions of one law other than BLOCK."""
-    if us[0].law == Law.COORDINATE:
-        return np.ones((len(us), hi - lo), dtype=np.float32)
+    """Return the unmasked elements lo..hi of directions of one law, RADEMACHER, NORMAL or SPHERE."""
     if us[0].law == Law.RADEMACHER:
         return sign_elements(seed, us, lo, hi)
     return normal_elements(seed, us, lo, hi)

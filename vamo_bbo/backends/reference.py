@@ -112,7 +112,9 @@ class ReferenceDirections:
             row = checks.stored_row(self._arrays, u, self.size)
             return row[lo:hi]
         base = signs_of(u)
-        if self.size <= CACHED_SIZE:
+        if base.law == Law.COORDINATE:
+            part = np.ones(hi - lo, dtype=np.float32)
+        elif self.size <= CACHED_SIZE:
             self._keep([base])
             part = self._rows[base][lo:hi]
         else:
@@ -142,8 +144,8 @@ class ReferenceDirections:
         for u in us:
             checks.check_direction(u, self.size)
         random = [u for u in us if isinstance(u, Direction)]
-        if self.size <= CACHED_SIZE and random:
-            self._keep([signs_of(u) for u in random])
+        if self.size <= CACHED_SIZE:
+            self._keep([signs_of(u) for u in random if u.law != Law.COORDINATE])
         counters = [(u.tag, u.index, u.step, Tag.COORDINATE) for u in random if u.law == Law.COORDINATE and u.count]
         if any(counter not in self._first for counter in counters):
             self._first = dict(zip(counters, layout.first64(self.seed, counters), strict=True))

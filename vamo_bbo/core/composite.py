@@ -330,11 +330,16 @@ class Composite:
         state.inbox.clear()
 
     def _spend(self, state: State, plan: _Round, answers: Sequence[Answer]) -> None:
-        scalars, price, spent = state.scalars, state.info.grad_cost, 0.0
-        for probe, answer in zip(plan.probes, answers, strict=True):
-            spent += answer.n_samples if probe.want[0] == "v" else price * answer.n_samples
-        scalars["spent"] += spent
-        scalars["progress"] = min(1.0, scalars["spent"] / scalars["horizon"])
+        """Note what the round cost, for schedules that need the end of the budget."""
+        scalars, info = state.scalars, state.info
+        if info.n_samples is None and info.gradient == "none":
+            spent = float(len(answers))
+        else:
+            spent = 0.0
+            for probe, answer in zip(plan.probes, answers, strict=True):
+                spent += answer.n_samples if probe.want[0] == "v" else info.grad_cost * answer.n_samples
+        spent = scalars["spent"] = scalars["spent"] + spent
+        scalars["progress"] = min(1.0, spent / scalars["horizon"])
 
     def _rms(self, ctx: Context, estimate: Estimate) -> float:
         size, total, xp = ctx.size, 0.0, backends.get(ctx.state.backend).xp

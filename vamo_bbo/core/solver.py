@@ -125,7 +125,7 @@ class State:
 
     def anchor(self, name: str) -> AnchorRef:
         """Return the handle of the present version of array ``name``."""
-        return AnchorRef(name, self.versions[name])
+        return tuple.__new__(AnchorRef, (name, self.versions[name]))
 
 
 def directions_of(state: State) -> Directions:
