@@ -312,7 +312,7 @@ def test_repeated_values_are_averaged_in_place(size, repeated, seed):
     rng = np.random.default_rng(seed)
     truth = rng.permutation(size).astype(float)
     scalars = {"replicates": float(repeated), "stuck": 1.0}
-    count = noise_handling.values_of(size, scalars)
+    count = len(noise_handling.points_of(size, scalars))
     again = count // repeated - size
     raw = np.concatenate([np.tile(truth, repeated), np.tile(truth[:again], repeated)])
     values, widen = noise_handling.settle(raw, size, scalars, np.full(2 * noise_handling.WINDOW, np.nan), 3)

@@ -9,10 +9,11 @@ import pytest
 
 import vamo_bbo as vb
 from vamo_bbo._typing import Array, Direction, Law
+from vamo_bbo.core.late import LATE
 from vamo_bbo.core.solver import State
 from vamo_bbo.core.types import AnchorRef, Answer, Probe, ProblemInfo
 from vamo_bbo.run.executors import processes
-from vamo_bbo.run.executors.quorum import LATE, QuorumExecutor
+from vamo_bbo.run.executors.quorum import QuorumExecutor
 from vamo_bbo.run.load import load
 
 ANCHOR = AnchorRef("x", 0)
@@ -55,10 +56,11 @@ class Scripted:
 
 
 STATE = State(0, "numpy", ProblemInfo())
+SOLVER = vb.zo_sgd()
 
 
 def test_half_a_round_and_an_idle_worker_close_it() -> None:
-    executor = QuorumExecutor(Scripted([[0], [1], [2, 3]], idle=[1]))
+    executor = QuorumExecutor(Scripted([[0], [1], [2, 3]], idle=[1]), SOLVER)
     executor.submit(STATE, [leg(j) for j in range(4)])
     assert [a.id[3] for a in executor.collect()] == [0]  # a quarter: no quorum yet
     answers = executor.collect()
@@ -67,7 +69,7 @@ def test_half_a_round_and_an_idle_worker_close_it() -> None:
 
 
 def test_no_round_closes_while_every_worker_is_busy() -> None:
-    executor = QuorumExecutor(Scripted([[0, 1, 2], [3]], idle=[0]))
+    executor = QuorumExecutor(Scripted([[0, 1, 2], [3]], idle=[0]), SOLVER)
     executor.submit(STATE, [leg(j) for j in range(4)])
     assert len(executor.collect()) == 3
     assert [a.error for a in executor.collect()] == [None]
@@ -75,20 +77,36 @@ def test_no_round_closes_while_every_worker_is_busy() -> None:
 
 @pytest.mark.parametrize("essential", [leg(3, direction=None), leg(3, want="gradient"), leg(3, want="both")])
 def test_the_base_and_gradients_are_waited_for(essential: Probe) -> None:
-    executor = QuorumExecutor(Scripted([[0, 1], [3]], idle=[2]))
+    executor = QuorumExecutor(Scripted([[0, 1], [3]], idle=[2]), SOLVER)
     executor.submit(STATE, [leg(0), leg(1), leg(2), essential])
     assert len(executor.collect()) == 2
     assert [(a.id[3], a.error) for a in executor.collect()] == [(3, None), (2, LATE)]
 
 
-def test_values_that_come_too_late_are_dropped() -> None:
-    executor = QuorumExecutor(Scripted([[0, 1], [2, 3], [0, 1]], idle=[2]))
+def test_values_that_come_too_late_are_returned_first() -> None:
+    executor = QuorumExecutor(Scripted([[0, 1], [2], [3, 4]], idle=[2, 0]), SOLVER)
     executor.submit(STATE, [leg(j) for j in range(4)])
     assert len(executor.collect()) == 4
-    executor.submit(STATE, [leg(j, step=1) for j in range(2)])
-    # The late answers of step 0 come first, and are not taken for those of step 1.
-    assert [a.id[:1] for a in executor.collect()] == [(1,), (1,)]
+    executor.submit(STATE, [leg(j, step=1) for j in range(4, 6)])
+    assert [(a.id, a.error) for a in executor.collect()] == [((0, 0, 0, 2), None)]
+    assert [a.id for a in executor.collect()] == [(0, 0, 0, 3), (1, 0, 0, 4)]
     assert executor.given_up == set()
+
+
+def test_a_central_difference_counts_when_both_legs_are_in() -> None:
+    legs = [leg(j)._replace(id=(0, 0, 0, 2 * j + k), h=0.1 - 0.2 * k) for j in range(2) for k in range(2)]
+    executor = QuorumExecutor(Scripted([[0, 2], [1]], idle=[1]), SOLVER)
+    executor.submit(STATE, legs)
+    assert [a.error for a in executor.collect()] == [None, None]  # two values, no difference
+    assert [(a.id[3], a.error) for a in executor.collect()] == [(1, None), (3, LATE)]
+
+
+def test_points_are_given_up_only_where_the_solver_takes_them_late() -> None:
+    for solver, levels, closes in ((SOLVER, None, True), (vb.cma(), None, True), (vb.cma(), np.array([3]), False)):
+        state = State(0, "numpy", ProblemInfo(levels=levels))
+        executor = QuorumExecutor(Scripted([[0, 1]], idle=[1]), solver)
+        executor.submit(state, [leg(j, direction=None, point=np.zeros(1)) for j in range(3)])
+        assert len(executor.collect()) == 2 + closes
 
 
 def test_a_late_direction_is_no_failure_and_counts_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -101,8 +119,9 @@ def test_a_late_direction_is_no_failure_and_counts_once(monkeypatch: pytest.Monk
     assert 63 < result.nfev <= 70
     assert result.fun < 2
     data = load(tmp_path / "run.db")
-    assert LATE in data.evaluations["error"].tolist()
     assert data.failures == []
+    ids = list(zip(*(data.evaluations[k].tolist() for k in ("step", "phase", "attempt", "position")), strict=True))
+    assert len(set(ids)) == len(ids)  # closing a round is no evaluation
 
     def never(x: np.ndarray) -> float:
         raise AssertionError("evaluated again")

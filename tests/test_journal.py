@@ -169,10 +169,11 @@ def test_a_snapshot_beyond_the_limits_or_of_another_version_is_not_used(
         shorter = run(bowl, tmp_path / "run.db", **limits)
         assert trajectory(shorter) == trajectory(run(bowl, None, **limits))
     assert not used
+    version = snapshot.VERSION
     monkeypatch.setattr(snapshot, "VERSION", 99)
     assert trajectory(run(bowl, tmp_path / "run.db")) == trajectory(whole)
     assert not used
-    monkeypatch.setattr(snapshot, "VERSION", 1)
+    monkeypatch.setattr(snapshot, "VERSION", version)
     assert trajectory(run(bowl, tmp_path / "run.db")) == trajectory(whole)
     assert used == [whole.nit]
 

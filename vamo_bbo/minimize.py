@@ -135,8 +135,9 @@ def minimize(
     eval_timeout : float, optional
         Seconds after which an evaluation is killed (our solvers).
     asynchronous : bool
-        Do not wait for stragglers: a round may close when half of its evaluations are in and a worker is idle. Faster
-        where run times vary, but the run then depends on them. Default: the same run for any number of workers.
+        Do not wait for stragglers: a round may close when half of it is in and a worker is idle; what comes late joins
+        a later round (solvers that cannot do that drop it). Faster where run times vary, but the run then depends on
+        them. Default: the same run for any number of workers.
     journal : path, optional
         SQLite file that keeps every evaluation (our solvers). The same call with the same file goes on exactly where it
         stopped, however it stopped; :func:`vamo_bbo.load` reads it.

@@ -71,6 +71,11 @@ class Plain:
 
     estimator: Estimator
 
+    @property
+    def takes_late(self) -> bool:
+        """Whether a difference at an earlier iterate can join a later estimate: of random directions, it can."""
+        return isinstance(self.estimator, Difference) and not self.estimator.sweep
+
     def arrays(self, info: ProblemInfo, size: int, batch_size: int) -> tuple[ArraySpec, ...]:
         """Return no array."""
         return ()

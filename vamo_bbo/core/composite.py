@@ -14,6 +14,7 @@ from vamo_bbo._errors import CapabilityError, OptionError
 from vamo_bbo._typing import Array
 from vamo_bbo.core.calibration import SHRINKAGE, Calibration, add_noise, judge, set_learning_rate
 from vamo_bbo.core.estimate import Estimate, Measured
+from vamo_bbo.core.late import given_up, joined, take_late
 from vamo_bbo.core.replication import averaged, copies, repeated
 from vamo_bbo.core.solver import (
     ArraySpec,
@@ -139,6 +140,10 @@ class Composite:
         """Return what a step and a snapshot spend (an automatic step size may add a calibration at the start)."""
         return self.recipe_for(info).cost(info, size, self._batch_size(info))
 
+    def takes_late(self, info: ProblemInfo) -> bool:
+        """Return whether differences that come after their round was closed without them are used in a later one."""
+        return info.n_samples is None and getattr(self.recipe_for(info), "takes_late", False)
+
     def _first_order(self, info: ProblemInfo) -> bool:
         return info.gradient != "none"
 
@@ -238,7 +243,7 @@ class Composite:
             key = answer[0]
             if key in known and key not in inbox:
                 inbox[key] = answer
-            else:
+            elif not take_late(state, answer):
                 state.scalars["ignored"] += 1
         if len(inbox) == len(known):
             self._close(state, plan, [inbox[key] for key in plan.ids])
@@ -293,6 +298,8 @@ class Composite:
         if estimate is None:
             self._next(state, phase=state.phase + 1)
             return
+        if (state.late or given_up(answers)) and plan.copies == 1 and self.takes_late(state.info):
+            estimate = joined(ctx, recipe.estimator, plan.probes, answers, got["x"])  # type: ignore[attr-defined]
         if not estimate.finite or not self._apply(ctx, estimate):
             self._failed(state)
             return
@@ -425,3 +432,4 @@ class Composite:
         state.phase = min(state.phase, 0)
         state.attempt += 1
         state.inbox.clear()
+        state.late.clear()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from vamo_bbo._typing import Array
 from vamo_bbo.core.solver import State, directions_of
 from vamo_bbo.core.types import Probe
 
-__all__ = ["materialize", "materialize_rows"]
+__all__ = ["materialize", "materialize_rows", "pinned"]
 
 
 def materialize(state: State, probe: Probe, out: Array) -> Array:
@@ -74,3 +76,8 @@ def materialize_rows(state: State, probes: Sequence[Probe], out: Array) -> Array
             directions_of(state).perturb_rows(state.arrays[anchor.name], us, hs, out[start:end])  # type: ignore[arg-type]
         start = end
     return out
+
+
+def pinned(state: State, probe: Probe) -> Probe:
+    """Return ``probe`` with its point written out, which stays right when its anchor moves on."""
+    return probe._replace(point=materialize(state, probe, np.empty_like(state.arrays["x"])))

@@ -12,6 +12,7 @@ from vamo_bbo._typing import AnyDirection, Array, FloatArray, IndexArray
 from vamo_bbo.backends import Directions
 from vamo_bbo.core import sampling
 from vamo_bbo.core.estimate import Estimate, Measured
+from vamo_bbo.core.late import Late
 from vamo_bbo.core.types import AnchorRef, Answer, Batch, Probe, ProbeId, ProblemInfo
 
 __all__ = [
@@ -75,6 +76,8 @@ class State:
         Answers of the open round.
     undo : tuple of (float, direction)
         The last update of a run too large for a copy of its last good point.
+    late : dict of ProbeId to Late
+        Evaluations that closed rounds did not wait for, and their values that have come since.
     cache : dict
         Derived objects (bound directions, the plan of the open round). Not part of the state: it is not pickled.
     """
@@ -90,6 +93,7 @@ class State:
     versions: dict[str, int] = field(default_factory=dict)
     inbox: dict[ProbeId, Answer] = field(default_factory=dict)
     undo: tuple[tuple[float, AnyDirection], ...] = ()
+    late: dict[ProbeId, Late] = field(default_factory=dict)
     cache: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def __getstate__(self) -> tuple[Any, ...]:
@@ -105,6 +109,7 @@ class State:
             self.versions,
             self.inbox,
             self.undo,
+            self.late,
         )
 
     def __setstate__(self, values: tuple[Any, ...]) -> None:
@@ -120,6 +125,7 @@ class State:
             self.versions,
             self.inbox,
             self.undo,
+            self.late,
         ) = values
         self.cache = {}
 
@@ -352,7 +358,11 @@ class Solver(Protocol):
         ...
 
     def tell(self, state: State, answers: Sequence[Answer]) -> State:
-        """Take answers in any order and in part; unknown, stale and repeated ids are ignored and counted."""
+        """Take answers in any order and in part; unknown, stale and repeated ids are ignored and counted.
+
+        An answer with the error :data:`~vamo_bbo.core.late.LATE` says that the round goes on without it. A solver with
+        a method ``takes_late(info)`` that returns True is told its value in a later round.
+        """
         ...
 
     def status(self, state: State) -> Status | None:

@@ -14,16 +14,17 @@ import numpy as np
 from vamo_bbo._errors import EvaluationError
 from vamo_bbo._typing import Array
 from vamo_bbo.core.calibration import noise_level
-from vamo_bbo.core.points import materialize
+from vamo_bbo.core.late import LATE
+from vamo_bbo.core.points import materialize, pinned
 from vamo_bbo.core.solver import Solver, State
 from vamo_bbo.core.types import Answer, Batch, Probe, ProbeId
 from vamo_bbo.run.best import Best
 from vamo_bbo.run.executors import Executor
-from vamo_bbo.run.executors.quorum import LATE
 from vamo_bbo.run.failures import FailureLog, FailurePolicy, JournalWriteError, failure_record
 from vamo_bbo.run.history import History, StepRecord
 from vamo_bbo.run.ledger import Ledger
 from vamo_bbo.run.objective import LARGE, Objective
+from vamo_bbo.run.snapshot import plain_probes
 from vamo_bbo.run.stop import Budget, Code, Plateau, is_success, message
 
 __all__ = ["Run", "drive"]
@@ -185,6 +186,7 @@ class _Loop:
         self.on_step, self.known = on_step, known
         self.in_flight: dict[ProbeId, Probe] = {}
         self.tries: dict[ProbeId, int] = {}
+        self.late: dict[ProbeId, Probe] = {}  # under way, though their rounds are closed
         self.named = getattr(run.objective.fun, "params", None)  # of a Space
         self.plateau = None if budget.tol is None else Plateau(budget.tol)
         self.target = -math.inf if budget.f_target is None else budget.f_target
@@ -199,6 +201,7 @@ class _Loop:
         if run.marks is not None:
             self.known = []  # a later step does not ask for x0 again
             self.compared, self.differs, self.worst, self.told_worst = run.marks["values"]
+            self.late = plain_probes(run.marks["late"], run.state.arrays["x"].dtype)
             if self.plateau is not None:
                 self.plateau.restore(run.marks["plateau"])
 
@@ -208,6 +211,7 @@ class _Loop:
             "tol": self.budget.tol,
             "values": [self.compared, self.differs, self.worst, self.told_worst],
             "plateau": None if self.plateau is None else self.plateau.marks(),
+            "late": [[p.id, p.want, None if p.point is None else p.point.tolist()] for p in self.late.values()],
         }
 
     def go(self) -> None:
@@ -302,7 +306,10 @@ class _Loop:
         told: list[Answer] = []
         pairs: list[Pair] = []
         for answer in answers:
-            probe = in_flight.pop(answer[0])
+            probe = in_flight.pop(answer[0], None)
+            if probe is None:
+                self.take_late(answer)
+                continue
             if answer[5] is None:  # no error
                 pairs.append((probe, answer))
                 told.append(answer)
@@ -327,12 +334,31 @@ class _Loop:
         """Return what the solver is told about a failure, or None if the evaluation is tried again."""
         run = self.run
         if answer.error == LATE:
+            small = run.objective.info.n_samples is None and run.state.arrays["x"].size < LARGE
+            self.late[probe.id] = pinned(run.state, probe) if small else probe
             return answer
         tries = self.tries.get(probe.id, 0)
         if tries < self.policy.retries and run.ledger.afford([probe]) is None:
             self.tries[probe.id] = tries + 1
             self.executor.submit(run.state, [probe])
             return None
+        return self.resolved(probe, answer)
+
+    def take_late(self, answer: Answer) -> None:
+        """Look at an answer that its round did not wait for, which was counted then, and tell the solver."""
+        run = self.run
+        probe = self.late.pop(answer.id, None)
+        if probe is None:
+            return  # a worker repeats itself
+        if answer.error is None:
+            run.best.offer(run.state, [(probe, answer)])
+        else:
+            answer = self.resolved(probe, answer)
+        self.tell([answer])
+
+    def resolved(self, probe: Probe, answer: Answer) -> Answer:
+        """Record a failure and return what the solver is told about it."""
+        run = self.run
         x = None
         like = run.state.arrays["x"]
         if like.size < LARGE and run.best._current(run.state, probe):

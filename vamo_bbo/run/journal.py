@@ -13,6 +13,7 @@ import math
 import os
 import sqlite3
 import sys
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from time import time
@@ -22,6 +23,7 @@ import numpy as np
 
 from vamo_bbo._errors import StateError
 from vamo_bbo._typing import Array
+from vamo_bbo.core.late import LATE
 from vamo_bbo.core.types import Answer, Probe, ProbeId
 from vamo_bbo.run.failures import JournalWriteError
 from vamo_bbo.run.history import StepRecord
@@ -54,6 +56,10 @@ CREATE TABLE snapshot_array (name TEXT PRIMARY KEY, dtype TEXT, shape TEXT, data
 _STEP = (
     "nit", "fun", "value", "nfev", "njev", "nfev_samples", "njev_samples", "step_size", "elapsed", "n_failed", "noise",
 )  # fmt: skip
+_ANSWER = (
+    "e.n, step, phase, attempt, position, e.value, e.samples, e.error, e.elapsed, e.worker, e.log, e.complete, "
+    "e.per_sample, e.gradient, e.gradient_dtype"
+)
 _INSERT = f"INSERT INTO evaluation VALUES ({', '.join('?' * 18)})"
 
 
@@ -66,10 +72,13 @@ class Row(NamedTuple):
         The answer.
     complete : bool
         False where an array was too large to be stored, so that the probe must be evaluated again.
+    number : int
+        Which row it is.
     """
 
     answer: Answer
     complete: bool
+    number: int
 
 
 def open_readonly(path: str | os.PathLike[str]) -> sqlite3.Connection:
@@ -157,6 +166,7 @@ class Journal:
             raise
         self.replaying = self.count > 0
         self._rounds: dict[tuple[int, int, int], dict[int, list[Row]]] = {}
+        self._late: deque[Row] | None = None
         self._after = 0  # the evaluation up to which answers of the steps are used up
 
     def _create(self) -> None:
@@ -232,25 +242,26 @@ class Journal:
     def _load(self, key: tuple[int, int, int]) -> dict[int, list[Row]]:
         rows: dict[int, list[Row]] = {}
         query = (
-            "SELECT position, value, samples, error, elapsed, worker, log, complete, per_sample, gradient, "
-            "gradient_dtype FROM evaluation WHERE step=? AND phase=? AND attempt=? AND (n > ? OR step < 0) ORDER BY n"
+            f"SELECT {_ANSWER} FROM evaluation e WHERE step=? AND phase=? AND attempt=? AND (n > ? OR step < 0) "
+            "ORDER BY n"
         )
-        for position, value, samples, error, elapsed, worker, log, complete, values, grad, dtype in self.db.execute(
-            query, (*key, self._after)
-        ):
-            answer = Answer(
-                (*key, position),
-                np.nan if value is None else value,
-                None if values is None else np.frombuffer(values).copy(),
-                None if grad is None else np.frombuffer(grad, dtype=dtype).copy(),
-                samples,
-                error,
-                elapsed,
-                worker,
-                log,
-            )
-            rows.setdefault(position, []).append(Row(answer, bool(complete)))
+        for stored in self.db.execute(query, (*key, self._after)):
+            row = _row(stored)
+            rows.setdefault(row.answer.id[3], []).append(row)
         return rows
+
+    def late(self, until: int | None) -> list[Answer]:
+        """Return and use up the values that came after their rounds were closed, up to row ``until``; None for all."""
+        if self._late is None:
+            query = (
+                f"SELECT {_ANSWER} FROM evaluation given_up JOIN evaluation e USING (step, phase, attempt, position) "
+                "WHERE given_up.error = ? AND e.n > given_up.n AND e.n > ? ORDER BY e.n"
+            )
+            self._late = deque(_row(stored) for stored in self.db.execute(query, (LATE, self._after)))
+        answers = []
+        while self._late and (until is None or self._late[0].number < until):
+            answers.append(self._late.popleft().answer)
+        return answers
 
     def record(self, entries: Sequence[tuple[Probe, Answer, Array | None]]) -> None:
         """Store answers with their probes and points, durably, in one transaction.
@@ -305,6 +316,7 @@ class Journal:
     def go_on_after(self, snapshot: Snapshot) -> None:
         """Find, from now on, only answers that are not in ``snapshot``."""
         self._after = snapshot.evaluations
+        self._late = None
         self._rounds.clear()
         self.replaying = self.count > snapshot.evaluations
 
@@ -333,6 +345,23 @@ class Journal:
         if self._lock is not None:
             self._lock.close()
             self._lock = None
+
+
+def _row(stored: tuple[Any, ...]) -> Row:
+    """Return what the columns of ``_ANSWER`` hold."""
+    n, step, phase, attempt, position, value, samples, error, elapsed, worker, log, whole, values, grad, dtype = stored
+    answer = Answer(
+        (step, phase, attempt, position),
+        np.nan if value is None else value,
+        None if values is None else np.frombuffer(values).copy(),
+        None if grad is None else np.frombuffer(grad, dtype=dtype).copy(),
+        samples,
+        error,
+        elapsed,
+        worker,
+        log,
+    )
+    return Row(answer, bool(whole), n)
 
 
 def complete(answer: Answer) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 
 from vamo_bbo._errors import StateError
 from vamo_bbo._typing import Array
-from vamo_bbo.run.executors.quorum import LATE
+from vamo_bbo.core.late import LATE
 from vamo_bbo.run.failures import FailureRecord
 from vamo_bbo.space import Choice, Integer, Real, Space
 
@@ -40,7 +40,8 @@ class JournalData:
     evaluations : dict of str to (n,) arrays
         One element per answered evaluation, in the order they came: ``step, phase, attempt, position`` (its identity),
         ``want, value, samples, error`` (None where it succeeded), ``elapsed`` (seconds), ``worker``, ``at`` (Unix
-        time).
+        time). Of ``asynchronous=True``, evaluations that no round waited for and that did not come either have an error
+        that begins with "late".
     points : (n, d) array or None
         Points in the user's coordinates; rows of NaN where none was stored (large d). None if there is none.
     history : list of StepRecord
@@ -59,6 +60,8 @@ class JournalData:
         try:
             self.meta: dict[str, Any] = {k: json.loads(v) for k, v in db.execute("SELECT key, value FROM meta")}
             rows = db.execute(f"SELECT {', '.join(_COLUMNS)}, x, log FROM evaluation ORDER BY n").fetchall()
+            came = {row[:4]: k for k, row in enumerate(rows)}  # the latest row of each evaluation
+            rows = [row for k, row in enumerate(rows) if row[7] != LATE or came[row[:4]] == k]
             steps = db.execute("SELECT * FROM step ORDER BY nit").fetchall()
         finally:
             db.close()

@@ -85,7 +85,7 @@ def run_solver(
             contextlib.closing(resolve(workers, objective, f_target=budget.f_target, eval_timeout=eval_timeout))
         )
         if asynchronous:
-            executor = QuorumExecutor(executor)
+            executor = QuorumExecutor(executor, solver)
         if store is not None:
             more = {**(identity or {}), "asynchronous": asynchronous}
             store.claim(fingerprint(problem, solver, seed, policy, more))

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from vamo_bbo._typing import AnyDirection, Array, Direction, Law, StoredDirection
+from vamo_bbo.core.late import Late
 from vamo_bbo.core.solver import State
-from vamo_bbo.core.types import Answer
+from vamo_bbo.core.types import AnchorRef, Answer, Probe, ProbeId
 from vamo_bbo.run.failures import FailureRecord
 
 if TYPE_CHECKING:
@@ -23,9 +24,9 @@ if TYPE_CHECKING:
     from vamo_bbo.run.history import StepRecord
     from vamo_bbo.run.stop import Budget
 
-__all__ = ["Snapshot", "Snapshots", "fits", "restore", "take"]
+__all__ = ["Snapshot", "Snapshots", "fits", "plain_probes", "restore", "take"]
 
-VERSION = 1
+VERSION = 2
 """Version of what a snapshot means; another one is ignored."""
 REPLAY = 5e-5
 """Seconds that a resumed run needs to take one journaled answer, roughly."""
@@ -64,6 +65,9 @@ def take(run: Run, evaluations: int) -> Snapshot | None:
     arrays = {f"state {name}": array for name, array in state.arrays.items()}
     if best.z is not None:
         arrays["best"] = best.z
+    for number, late in enumerate(state.late.values()):
+        if late.point is not None:
+            arrays[f"late {number}"] = late.point
     plain = all(type(a) is np.ndarray and a.dtype.kind in "biuf" and a.nbytes <= LARGEST for a in arrays.values())
     if type(state) is not State or state.inbox or not plain or run.loop is None:
         return None
@@ -73,6 +77,7 @@ def take(run: Run, evaluations: int) -> Snapshot | None:
         "scalars": {name: _number(value) for name, value in state.scalars.items()},
         "versions": dict(state.versions),
         "undo": [[c, _name(u)] for c, u in state.undo],
+        "late": [[key, *_late(late)] for key, late in state.late.items()],
         "counts": [ledger.nfev, ledger.njev, ledger.nfev_samples, ledger.njev_samples],
         "best": best.value,
         "value": run.value,
@@ -94,6 +99,9 @@ def restore(run: Run, snapshot: Snapshot, history: list[StepRecord]) -> None:
     state.scalars = dict(data["scalars"])
     state.versions = dict(data["versions"])
     state.undo = tuple((c, _direction(u)) for c, u in data["undo"])
+    state.late = {}
+    for number, (key, *named) in enumerate(data["late"]):
+        state.late[tuple(key)] = _late_again(named, snapshot.arrays.get(f"late {number}"))
     state.arrays = {k.removeprefix("state "): a for k, a in snapshot.arrays.items() if k.startswith("state ")}
     state.cache.clear()
     ledger.nfev, ledger.njev, ledger.nfev_samples, ledger.njev_samples = data["counts"]
@@ -158,6 +166,26 @@ def _name(u: AnyDirection) -> list[Any]:
 def _direction(named: list[Any]) -> AnyDirection:
     kind, *rest = named
     return StoredDirection(*rest) if kind == "stored" else Direction(Law(rest[0]), *rest[1:])
+
+
+def _late(late: Late) -> list[Any]:
+    direction = None if late.direction is None else _name(late.direction)
+    return [late.value, direction, late.h, late.reference, late.partner]
+
+
+def _late_again(named: list[Any], point: Array | None) -> Late:
+    value, direction, h, reference, partner = named
+    partner = None if partner is None else tuple(partner)
+    return Late(value, None if direction is None else _direction(direction), h, reference, partner, point)
+
+
+def plain_probes(named: list[list[Any]], dtype: Any) -> dict[ProbeId, Probe]:
+    """Return probes at written-out points from their ids, wants and points."""
+    anchor, found = AnchorRef("x", -1), {}
+    for key, want, point in named:
+        z = None if point is None else np.array(point, dtype=dtype)
+        found[tuple(key)] = Probe(tuple(key), anchor, None, 0.0, None, want, None, z)
+    return found
 
 
 def _failure(record: FailureRecord) -> dict[str, Any]:

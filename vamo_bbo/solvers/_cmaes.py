@@ -20,6 +20,7 @@ __all__ = [
     "finished",
     "fresh",
     "generator_of",
+    "injected",
     "load",
     "mean_of",
     "package",
@@ -37,6 +38,8 @@ FEW_KNOWN = 10
 """Known points from which a distribution is taken: its best tenth is then at least one."""
 MOST_KNOWN = 100
 """Most variables of such a distribution: its determinant must be a number."""
+_OF_SIZE = ("_popsize", "_mu", "_mu_eff", "_cc", "_c1", "_cmu", "_c_sigma", "_d_sigma", "_weights")
+"""Attributes of the package's objects that follow from the number of points of a generation."""
 _MAX_ORDERED_LEVELS = 1000
 """An Integer of more levels is searched as a real coordinate and rounded."""
 
@@ -103,9 +106,13 @@ def plan_of(state: State, sigma: float | None, separable: bool | None, adapt: bo
     return Plan(variant, origin, scale, bounds, real, ordered, options, sigma, adapt)
 
 
-def fresh(state: State, plan: Plan) -> Any:
-    """Return a new object of the package that starts at ``x``; :func:`load` gives it the state's numbers."""
-    cmaes, size = package(), int(state.scalars["population_size"])
+def fresh(state: State, plan: Plan, size: int | None = None) -> Any:
+    """Return a new object of the package that starts at ``x``; :func:`load` gives it the state's numbers.
+
+    ``size`` is the number of points of a generation; None for the state's.
+    """
+    cmaes = package()
+    size = int(state.scalars["population_size"]) if size is None else size
     y = (state.arrays["x"].astype(np.float64) - plan.origin) / plan.scale
     y = y.clip(plan.bounds[:, 0], plan.bounds[:, 1])
     bounded = bool(np.isfinite(plan.bounds).any())
@@ -220,7 +227,32 @@ def mean_of(optimizer: Any, plan: Plan, state: State) -> FloatArray:
     return y
 
 
-def tell(optimizer: Any, told: list[tuple[Any, float]]) -> None:
+def injected(optimizer: Any, plan: Plan, x: Array) -> FloatArray:
+    """Return what a real variant is told of a point that its present distribution did not draw.
+
+    A point far out is moved towards the mean, to the length that N. Hansen, Injecting external solutions into CMA-ES,
+    arXiv:1110.4181, equation 4, allows: ``sqrt(d) + 2 d / (d + 2)`` standard deviations.
+    """
+    y = (np.asarray(x, dtype=np.float64) - plan.origin) / plan.scale
+    step = (y - optimizer._mean) / optimizer._sigma
+    d, axes = step.size, optimizer._eigen_decomposition()
+    drawn = step / axes if plan.variant == "SepCMA" else (axes[0].T @ step) / axes[1]
+    length = float(np.linalg.norm(drawn))
+    longest = math.sqrt(d) + 2.0 * d / (d + 2.0)
+    moved: FloatArray = y if length <= longest else optimizer._mean + optimizer._sigma * (longest / length) * step
+    return moved
+
+
+def tell(optimizer: Any, told: list[tuple[Any, float]], sized: Any = None) -> None:
+    """Tell a generation; ``sized`` is a fresh object for as many points, where these are more or fewer than usual."""
+    if sized is not None:
+        usual = {name: getattr(optimizer, name) for name in _OF_SIZE}
+        for name in _OF_SIZE:
+            setattr(optimizer, name, getattr(sized, name))
+        tell(optimizer, told)
+        for name, value in usual.items():
+            setattr(optimizer, name, value)
+        return
     if getattr(optimizer, "_use_continuous", False) and not optimizer._iqhist_values:
         optimizer._iqhist_values = [0.0]  # the package takes the median of this list, also while it is empty
     with warnings.catch_warnings(), np.errstate(all="ignore"):

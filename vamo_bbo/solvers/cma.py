@@ -11,6 +11,7 @@ import numpy as np
 
 from vamo_bbo._errors import OptionError
 from vamo_bbo._typing import Array, FloatArray
+from vamo_bbo.core.late import LATE, STALEST, Late, given_up, take_late
 from vamo_bbo.core.solver import State, Status
 from vamo_bbo.core.types import Answer, Probe, ProbeId, ProblemInfo
 from vamo_bbo.solvers import _cmaes, noise_handling
@@ -75,6 +76,8 @@ def cma(
     then clipped.
     Of 10 or more ``known_points``, the best tenth gives the first mean and covariance (real coordinates and at most 100
     of them; else the best point is the mean).
+    With ``asynchronous=True`` a generation closes without its slowest points; these join a later one as injected
+    solutions, so that a generation may be told more or fewer points than ``population_size``.
     Memory: O(d^2), O(d) when separable. The recommended point is the best one seen, or the mean of the
     distribution where the objective is noisy. State is numbers and arrays only; generation t draws from
     Philox(seed, t).
@@ -90,6 +93,7 @@ def cma(
     N. Hansen, A. S. P. Niederberger, L. Guzzella and P. Koumoutsakos, A method for handling uncertainty in evolutionary
     optimization with an application to feedback control of combustion, IEEE TEC 13(1), 2009.
     N. Hansen, Benchmarking a BI-population CMA-ES on the BBOB-2009 function testbed, GECCO 2009.
+    N. Hansen, Injecting external solutions into CMA-ES, arXiv:1110.4181.
     A. Auger and N. Hansen, A restart CMA evolution strategy with increasing population size, CEC 2005.
 
     Examples
@@ -165,23 +169,28 @@ class EvolutionStrategy:
     def ask(self, state: State) -> tuple[Probe, ...]:
         """Return the points of this generation that have no answer yet."""
         points, _ = self._generation(state)
-        anchor, size = state.anchor("x"), len(points)
-        asked = range(self._values(state))
-        probes = (Probe(_id(state, k), anchor, point=points[k % size]) for k in asked)
+        anchor = state.anchor("x")
+        probes = (Probe(_id(state, k), anchor, point=points[j]) for k, j in enumerate(self._asked(state)))
         return tuple(p for p in probes if p.id not in state.inbox)
 
     def tell(self, state: State, answers: Sequence[Answer]) -> State:
         """Take answers; the last one of the generation updates the distribution."""
-        size = self._values(state)
+        size = len(self._asked(state))
         for answer in answers:
             mine = answer.id[:3] == _id(state, 0)[:3] and 0 <= answer.id[3] < size
             if not mine or answer.id in state.inbox:
-                state.scalars["ignored"] += 1
+                if not take_late(state, answer):
+                    state.scalars["ignored"] += 1
                 continue
             state.inbox[answer.id] = answer
             if len(state.inbox) == size:
                 self._close(state)
+                size = len(self._asked(state))
         return state
+
+    def takes_late(self, info: ProblemInfo) -> bool:
+        """Return whether points that come after their generation join a later one: real ones do."""
+        return info.levels is None
 
     def status(self, state: State) -> Status | None:
         """Return convergence after the last restart, or that whole generations keep failing."""
@@ -202,12 +211,10 @@ class EvolutionStrategy:
             return self.noise_handling
         return state.info.noisy and state.info.levels is None
 
-    def _values(self, state: State) -> int:
-        """Return the values of a generation: each point ``replicates`` times, and the first points that often again."""
+    def _asked(self, state: State) -> Sequence[int]:
+        """Return the point of each value of the open generation."""
         size = int(state.scalars["population_size"])
-        if not self._handles_noise(state):
-            return size
-        return noise_handling.values_of(size, state.scalars)
+        return noise_handling.points_of(size, state.scalars) if self._handles_noise(state) else range(size)
 
     def _plan(self, state: State) -> _cmaes.Plan:
         return _cmaes.plan_of(state, self.sigma, self.separable, self.adapt_learning_rate)
@@ -224,7 +231,8 @@ class EvolutionStrategy:
 
     def _close(self, state: State) -> None:
         points, tokens = self._generation(state)
-        answers = [state.inbox[_id(state, k)] for k in range(self._values(state))]
+        asked = self._asked(state)
+        answers = [state.inbox[_id(state, k)] for k in range(len(asked))]
         raw = np.array([math.nan if a.error is not None else float(a.value) for a in answers])
         raw[~np.isfinite(raw)] = math.nan
         state.inbox = {}
@@ -245,7 +253,13 @@ class EvolutionStrategy:
         self._keep_best(state, points, values)
         worst = np.nanmax(values)
         values[np.isnan(values)] = worst + max(worst - np.nanmin(values), abs(worst) * 1e-3, 1e-300)
-        _cmaes.tell(optimizer, list(zip(tokens, values.tolist(), strict=True)))
+        injected = self._injected(state, plan, optimizer)
+        told = list(zip(tokens, values.tolist(), strict=True))
+        if given_up(answers):
+            told = _without_late(state, told, asked, answers, points)
+        told += injected
+        size = int(state.scalars["population_size"])
+        _cmaes.tell(optimizer, told, None if len(told) == size else _cmaes.fresh(state, plan, len(told)))
         _cmaes.save(optimizer, state)
         state.scalars["step_size"] = float(getattr(_cmaes.core_of(optimizer), "_sigma", math.nan))
         state.arrays["x"][...] = _cmaes.to_x(plan, state, _cmaes.mean_of(optimizer, plan, state))
@@ -253,6 +267,19 @@ class EvolutionStrategy:
         state.step, state.attempt = state.step + 1, 0
         if _cmaes.finished(optimizer, plan):
             self._restart(state, plan)
+
+    def _injected(self, state: State, plan: _cmaes.Plan, optimizer: Any) -> list[tuple[Any, float]]:
+        """Return what is told of earlier generations' points that have come in; forget these."""
+        found = []
+        for key in sorted(state.late):  # in the order in which they were asked, whatever the order in which they came
+            late = state.late[key]
+            if math.isnan(late.value) and state.step - key[0] <= STALEST:
+                continue
+            del state.late[key]
+            if not math.isnan(late.value) and late.point is not None:
+                self._keep_best(state, [late.point], np.array([late.value]))
+                found.append((_cmaes.injected(optimizer, plan, late.point), late.value))
+        return found
 
     def _keep_best(self, state: State, points: list[Array], values: FloatArray) -> None:
         k = int(np.nanargmin(values))
@@ -267,6 +294,7 @@ class EvolutionStrategy:
             scalars["stopped"] = 1.0
             return
         scalars["restart"] += 1
+        state.late.clear()
         generator = _cmaes.generator_of(state, stream=1)
         scalars["population_size"], shrink = self._next_population(state, generator)
         low, high = plan.bounds[:, 0], plan.bounds[:, 1]
@@ -300,3 +328,20 @@ class EvolutionStrategy:
 
 def _id(state: State, index: int) -> ProbeId:
     return (state.step, state.phase, state.attempt, index)
+
+
+def _without_late(
+    state: State,
+    told: list[tuple[Any, float]],
+    asked: Sequence[int],
+    answers: Sequence[Answer],
+    points: list[Array],
+) -> list[tuple[Any, float]]:
+    """Return what is told of the points that are in; remember the others, by one of their values."""
+    known = {j for j, answer in zip(asked, answers, strict=True) if answer.error != LATE}
+    kept = [told[j] for j in sorted(known)]
+    for k, j in enumerate(asked):
+        if j not in known:
+            known.add(j)
+            state.late[_id(state, k)] = Late(point=points[j])
+    return kept

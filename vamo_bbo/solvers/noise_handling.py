@@ -18,7 +18,7 @@ import numpy as np
 
 from vamo_bbo._typing import FloatArray
 
-__all__ = ["rank_changes", "settle", "values_of"]
+__all__ = ["points_of", "rank_changes", "settle"]
 
 THETA = 0.2
 """Rank changes up to this share of the median of random ones are accepted."""
@@ -34,15 +34,16 @@ def checked(size: int) -> int:
     return min(size, max(2, math.ceil(0.1 * size)))
 
 
-def values_of(size: int, scalars: Mapping[str, float]) -> int:
-    """Return the values of a generation of ``size`` points: some are checked while progress has stopped.
+def points_of(size: int, scalars: Mapping[str, float]) -> list[int]:
+    """Return the point of each value of a generation: all points, ``replicates`` times over, then the checked ones.
 
     Examples
     --------
-    >>> values_of(10, {"replicates": 1.0, "stuck": 0.0}), values_of(10, {"replicates": 2.25, "stuck": 1.0})
-    (10, 24)
+    >>> points_of(4, {"replicates": 2.0, "stuck": 1.0})
+    [0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 0, 1]
     """
-    return round(scalars["replicates"]) * (size + (checked(size) if scalars["stuck"] else 0))
+    repeated, again = round(scalars["replicates"]), checked(size) if scalars["stuck"] else 0
+    return [*list(range(size)) * repeated, *list(range(again)) * repeated]
 
 
 def settle(
@@ -52,13 +53,13 @@ def settle(
 
     Parameters
     ----------
-    raw : (values_of(size, scalars),) array
-        Values, NaN for failures: all points, ``replicates`` times over, then the checked points again, as often.
+    raw : (k,) array
+        Values of the points that :func:`points_of` names, NaN for failures.
     medians : (2 WINDOW,) array
         Medians of the latest generations, oldest first, NaN before there were so many; updated.
     """
     repeated, again = round(scalars["replicates"]), checked(size) if scalars["stuck"] else 0
-    order = np.concatenate([np.arange(size)] * repeated + [np.arange(again)] * repeated)
+    order = np.array(points_of(size, scalars))
     groups = [raw[order == k] for k in range(size)]
     _note_noise(groups, scalars)
     first = _means([raw[: size * repeated][k::size] for k in range(size)])

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vamo_bbo._typing import Array
+from vamo_bbo.core.late import LATE
 from vamo_bbo.core.points import materialize
 from vamo_bbo.core.solver import State
 from vamo_bbo.core.types import Answer, Probe, ProbeId
 from vamo_bbo.run.executors import Executor
 from vamo_bbo.run.executors.serial import JOURNALED_SLICE, SerialExecutor
 from vamo_bbo.run.failures import JournalWriteError
-from vamo_bbo.run.journal import LARGEST_POINT, Journal, complete
+from vamo_bbo.run.journal import LARGEST_POINT, Journal, Row, complete
 from vamo_bbo.run.objective import Objective
 from vamo_bbo.run.snapshot import Snapshots, take
 
@@ -54,6 +55,7 @@ class JournaledExecutor:
             inner.slice = JOURNALED_SLICE
         self.found: list[Answer] = []
         self.under_way: dict[ProbeId, Probe] = {}
+        self.given_up: dict[ProbeId, tuple[Probe, Array | None]] = {}  # under way, though their rounds are closed
         self.state: State | None = None
         self.replayed = 0
         self.broken = False
@@ -62,14 +64,20 @@ class JournaledExecutor:
     def submit(self, state: State, probes: Sequence[Probe]) -> None:
         """Answer what the journal knows, and submit the rest."""
         self.state = state
-        unknown = []
+        unknown, found, newest, replaying = [], [], 0, self.journal.replaying
         for probe in probes:
-            answer = self._find(probe)
-            if answer is None:
+            row = self._find(probe)
+            if row is None:
                 self.under_way[probe.id] = probe
                 unknown.append(probe)
             else:
-                self.found.append(answer)
+                found.append(row.answer)
+                newest = max(newest, row.number)
+        if replaying:  # late answers were told before the round that was open then closed
+            late = self.journal.late(None if unknown else newest)
+            self.replayed += len(late)
+            self.found += late
+        self.found += found
         if unknown:
             self.inner.submit(state, unknown)
 
@@ -89,23 +97,28 @@ class JournaledExecutor:
         assert state is not None or not answers
         entries: list[tuple[Probe, Answer, Array | None]] = []
         for answer in answers:
+            if answer.id in self.given_up:
+                entries.append((self.given_up[answer.id][0], answer, self.given_up.pop(answer.id)[1]))
+                continue
             probe = self.under_way.pop(answer.id)
             x = None
             if state is not None and state.arrays["x"].nbytes <= LARGEST_POINT and self._current(state, probe):
                 x = self.objective.scaling.to_user(materialize(state, probe, np.empty_like(state.arrays["x"])))
             entries.append((probe, answer, x))
+            if answer.error == LATE:
+                self.given_up[probe.id] = (probe, x)
         if entries:
             self._record(entries)
         return answers
 
     def first(self, probe: Probe, z: Array, seed: int) -> tuple[Answer, Mapping[str, Any]]:
         """Evaluate x0, or take it from the journal with what it showed."""
-        known = self._find(probe)
-        if known is not None:
+        row = self._find(probe)
+        if row is not None:
             facts = dict(self.journal.meta().get("facts", {}))
             if facts.get("unknown") is not None:
                 facts["unknown"] = np.array(facts["unknown"], dtype=np.uint8)
-            return known, facts
+            return row.answer, facts
         answer, new = self.inner.first(probe, z.copy(), seed)
         unknown = new.get("unknown")
         self.journal.set_meta(facts={**new, "unknown": None if unknown is None else unknown.tolist()})
@@ -124,7 +137,7 @@ class JournaledExecutor:
 
     def evaluate(self, tasks: Sequence[tuple[Probe, Array]], seed: int) -> list[Answer]:
         """Evaluate at given points what the journal does not know."""
-        known = {probe.id: answer for probe, _ in tasks if (answer := self._find(probe)) is not None}
+        known = {probe.id: row.answer for probe, _ in tasks if (row := self._find(probe)) is not None}
         rest = [(probe, z) for probe, z in tasks if probe.id not in known]
         at_once = getattr(self.inner, "count", 1)
         for begin in range(0, len(rest), at_once):  # journaled as they come: a crash repeats no more than these
@@ -135,12 +148,12 @@ class JournaledExecutor:
             known.update((a.id, a) for a in answers)
         return [known[probe.id] for probe, _ in tasks]
 
-    def _find(self, probe: Probe) -> Answer | None:
+    def _find(self, probe: Probe) -> Row | None:
         row = self.journal.find(probe.id)
         if row is None or not row.complete:
             return None
         self.replayed += 1
-        return row.answer
+        return row
 
     def _record(self, entries: Sequence[tuple[Probe, Answer, Array | None]]) -> None:
         if self.broken:
