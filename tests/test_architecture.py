@@ -17,7 +17,7 @@ LAYERS = [
     ("_errors", "_typing"),
     ("backends",),
     ("core",),
-    ("schedules",),
+    ("schedules", "curvature"),
     ("estimators", "rules", "sketch", "step_sizes"),
     ("recipes", "gradient_tables", "untuned", "value_tables"),
     ("space", "problem"),

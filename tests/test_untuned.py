@@ -1,9 +1,13 @@
 """Measured step sizes of the first-order solvers on finite sums."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
+from sklearn.datasets import load_digits
 
 import vamo_bbo as vb
+from vamo_bbo.curvature import Curvature
 from vamo_bbo.step_sizes import MeasuredStep
 
 N, D = 240, 6
@@ -76,6 +80,107 @@ def test_noise_that_stays_keeps_shrinking_the_step():
         scalars.update(noise_sum=10.0, noise_steps=10.0, step_products=-1.0, step_squares=1.0)
         rule.agree(scalars, early=False)
     assert rule.share(scalars) == rule.lowest
+
+
+def followed(rule, scalars, products, times):
+    """Let the rule see ``times`` refreshes with this correlation of successive steps; return the last c."""
+    for _ in range(times):
+        scalars.update(noise_sum=10.0, noise_steps=10.0, step_products=products, step_squares=1.0, step_count=4.0)
+        rule.agree(scalars, early=False)
+    return rule.share(scalars)
+
+
+def test_steps_that_agree_strongly_leave_the_range_and_then_only_f_decides():
+    rule, scalars = MeasuredStep(), {}
+    assert followed(rule, scalars, 0.1, 30) == rule.highest
+    assert followed(rule, scalars, 0.5, 3) == 8 * rule.highest
+    assert rule.is_long(scalars)
+    assert followed(rule, scalars, -0.5, 3) == 8 * rule.highest
+
+
+def test_the_first_agreement_of_a_run_is_no_evidence():
+    rule, scalars = MeasuredStep(), {}
+    assert followed(rule, scalars, 0.5, 1) == rule.factor * rule.grow
+    assert followed(rule, scalars, 0.5, 1) == 2 * rule.factor * rule.grow
+
+
+def test_a_long_step_at_most_doubles_when_the_curvature_falls():
+    rule, scalars, arrays = MeasuredStep(), {}, {"curvatures": np.ones((2, 40))}
+    scalars.update(n_short_probes=40.0, step_factor=64.0)
+    rule.update(arrays, scalars)
+    before = scalars["learning_rate"]
+    arrays["curvatures"][:] = 0.1
+    rule.update(arrays, scalars)
+    assert scalars["learning_rate"] == pytest.approx(2 * before)
+    assert rule.share(scalars) == pytest.approx(12.8)
+
+
+def test_long_outliers_are_cut_and_ordinary_steps_are_not():
+    rule, scalars = MeasuredStep(), {"typical_square": 4.0}
+    assert rule.cut(scalars, 1e9) == 1.0
+    scalars["step_factor"] = 2 * rule.highest
+    assert rule.cut(scalars, 4.0 * 99) == 1.0
+    assert rule.cut(scalars, 4.0 * 400) == 0.5
+
+
+def test_probes_with_a_heavy_tail_are_followed_by_probes_as_long_as_a_step():
+    rule, arrays = Curvature(), {"curvatures": np.zeros((2, 40))}
+    x, direction = np.zeros(4), np.ones(4)
+
+    def lengths(probes):
+        scalars = {"learning_rate": 0.5}
+        for probe in probes:
+            rule.record(arrays, scalars, probe)
+        found = []
+        for _ in range(4):
+            found.append(rule.distance(x, direction, scalars))
+            rule.record(arrays, scalars, 2.0)
+        return found, rule.value(arrays, scalars)
+
+    assert lengths([1.0, 2.0, 3.0] * 4)[0] == [5e-4] * 4
+    far, value = lengths([1.0] * 10 + [900.0, 800.0])
+    assert far == [0.5] * 4
+    assert value == 2.0
+
+
+def relu_network(seed):
+    """Return a classifier of digits with two hidden layers of ReLU units, and its start: kinks everywhere."""
+    inputs, labels = load_digits(return_X_y=True)
+    inputs, widths, rng = inputs / 16, (64, 32, 32, 10), np.random.default_rng(seed)
+    shapes = [(rows, columns) for columns, rows in pairwise(widths)]
+    cuts = np.cumsum([rows * columns for rows, columns in shapes])[:-1]
+
+    def forward(x, idx):
+        w = [part.reshape(shape) for part, shape in zip(np.split(x, cuts), shapes, strict=True)]
+        layers = [inputs[idx]]
+        for matrix in w[:-1]:
+            layers.append(np.maximum(layers[-1] @ matrix.T, 0))
+        scores = layers[-1] @ w[-1].T
+        return w, layers, scores - np.logaddexp.reduce(scores, axis=1, keepdims=True)
+
+    def grad(x, idx):
+        w, layers, logs = forward(x, idx)
+        back = np.exp(logs) / len(idx)
+        back[np.arange(len(idx)), labels[idx]] -= 1 / len(idx)
+        parts = []
+        for matrix, layer in zip(w[::-1], layers[::-1], strict=True):
+            parts.append((back.T @ layer).ravel())
+            back = back @ matrix * (layer > 0)
+        return np.concatenate(parts[::-1])
+
+    def losses(x, idx):
+        return -forward(x, idx)[2][np.arange(len(idx)), labels[idx]]
+
+    x0 = np.concatenate([rng.uniform(-1, 1, s).ravel() / np.sqrt(s[1]) for s in shapes])
+    # The check at x0 compares with differences of values, which kinks spoil.
+    return vb.FiniteSum(losses, len(labels), grad=grad, check_grad=False), x0.astype(np.float32)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_network_with_kinks_is_trained_without_tuning(seed):
+    data, x0 = relu_network(seed)
+    result = vb.minimize(data, x0, method=vb.vamo(), rng=seed, maxjev=10 * data.n_samples)
+    assert data.losses(result.x, np.arange(data.n_samples)).mean() < 0.2  # Adam at 0.001, 0.003, 0.01: 0.2, 0.1, 0.04
 
 
 @pytest.mark.parametrize("name", MAKERS)

@@ -118,7 +118,7 @@ class GradientTable:
         if self.step is not None:
             names = ("trial", "held", "previous_step", "previous_gradient", "checked")
             specs += [ArraySpec(name, (size,)) for name in names]
-            specs += [ArraySpec("curvatures", (self.step.kept,), "float64")]
+            specs += [self.step.curvature.array()]
         if self.averaging is not None:
             specs += [ArraySpec("average", (size,))]
         return tuple(specs)
@@ -173,7 +173,7 @@ class GradientTable:
         passes, refreshed = ctx.n_batches, int(ctx.scalars.get("refreshed", 0.0))
         if self.step.probes(step, refreshed):
             stages.append("trial")
-        if step % passes == 0 or step == refreshed < passes:
+        if step % passes == 0 or self.step.checks(ctx.scalars, step, passes):
             stages.insert(0, "check")
         if step == 0 and self.preconditioner is not None:
             stages.insert(0, "start")
@@ -197,8 +197,8 @@ class GradientTable:
         """Return the preconditioned, corrected gradient, or None when another phase follows."""
         if "check" in got:
             assert self.step is not None
-            if self.step.judge(ctx, got["check"].value) and self.averaging is not None:
-                ctx.arrays["average"][...] = ctx.arrays["x"]
+            if self.step.judge(ctx, got["check"].value):
+                self._start_again(ctx)
             return None
         if "start0" in got:
             self._begin(ctx, got)
@@ -214,6 +214,17 @@ class GradientTable:
                 self._place_trial(ctx, gradient)
                 return None
         return self._corrected(ctx, gradient)
+
+    def _start_again(self, ctx: Context) -> None:
+        """Forget what was learned on the way to a point that was left: average, table, coefficients."""
+        arrays, scalars = ctx.arrays, ctx.scalars
+        if self.averaging is not None:
+            arrays["average"][...] = arrays["x"]
+        for name in ("table", "table_mean", "coefficients"):
+            if name in arrays:
+                arrays[name][...] = 0
+        scalars["control_products"] = scalars["control_squares"] = 0.0
+        scalars["table_since"] = float(ctx.step)
 
     def _begin(self, ctx: Context, got: Mapping[str, Measured]) -> None:
         """Sketch the covariance of the gradients at x0."""
@@ -243,7 +254,7 @@ class GradientTable:
         arrays = ctx.arrays
         arrays["held"][...] = gradient
         direction = self.metric(ctx, gradient)
-        h = self.step.distance(arrays["x"], direction, ctx.scalars.get("learning_rate"))
+        h = self.step.curvature.distance(arrays["x"], direction, ctx.scalars)
         trial = arrays["trial"]
         trial[...] = arrays["x"] - trial.dtype.type(h) * direction
         if ctx.info.lower is not None:
@@ -273,8 +284,9 @@ class GradientTable:
         return min(1.0, max(0.0, ctx.scalars.get("control_products", 0.0) / squares_)) if squares_ > 0 else 0.0
 
     def control(self, ctx: Context, k: int) -> Array | None:
-        """Return ``T_k - mean T``; None while the table fills (the first pass)."""
-        if self.storage == "none" or ctx.step < self._now(ctx).n_batches:
+        """Return ``T_k - mean T``; None while the table fills (the first pass, and one after a point was left)."""
+        filled = ctx.step - int(ctx.scalars.get("table_since", 0.0))
+        if self.storage == "none" or filled < self._now(ctx).n_batches:
             return None
         return np.asarray(ctx.arrays["table"][k] - ctx.arrays["table_mean"])
 
@@ -292,6 +304,9 @@ class GradientTable:
         control = self.control(ctx, k)
         v = self.corrected(ctx, gradient, control)
         direction = self.metric(ctx, v)
+        if self.step is not None and (factor := self.step.cut(ctx.scalars, float(direction @ v))) < 1.0:
+            direction *= direction.dtype.type(factor)
+            v = v * v.dtype.type(factor)
         ctx.state.cache["gradient_step"] = _Step(k, gradient, control, direction, v)
         return Estimate((), ((1.0, direction),))
 

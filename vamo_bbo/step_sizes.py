@@ -5,14 +5,19 @@ mini-batch in the metric P. Both parts of
 
 .. math:: \eta = \frac{c}{3 \hat L}
 
-are measured as the run goes. :math:`\hat L` is the 0.9 quantile of recent probes: the gradient of the step's own
-mini-batch at a second point a little further along its preconditioned negative gradient, with y the change of the
-gradient and s that of the point, shows :math:`L = y^\top P^{-1} y / s^\top y`. This is invariant to the scale of f, of
-x and of P. c starts at 2 and is moved by the sign of the correlation of successive steps: steps that undo each other
-(negative) are too long, or move in noise; steps that agree are too short. Where every sample can be fitted the noise
-vanishes by itself, and long steps that undo each other are still the fastest: once the variance of the mini-batch
-gradients, from the differences of successive ones, has stayed below a tenth of its largest value, c grows
-whenever it is lower than ever.
+are measured as the run goes: :math:`\hat L` by probes (:mod:`vamo_bbo.curvature`), c by what steps do. This is
+invariant to the scale of f, of x and of P. c starts at 2 and is moved by the correlation of successive steps: steps
+that undo each other (negative) are too long, or move in noise; steps that agree are too short. Where every sample can
+be fitted the noise vanishes by itself, and long steps that undo each other are still the fastest: once the variance of
+the mini-batch gradients, from the differences of successive ones, has stayed below a tenth of its largest value, c
+grows whenever it is lower than ever.
+
+c stays within a range, because 1/L is a limit where the curvature stays what the probes say. A network is trained
+fastest beyond it (Cohen et al., "Gradient descent on neural networks typically occurs at the edge of stability", ICLR
+2021). There successive steps agree strongly, which steps in noise never do, and c doubles whatever its range. Beyond
+the range ("long steps") the sign of successive steps says nothing, and f on a fixed sample decides: it is looked at
+after every refresh, c grows while it falls and is halved when it does not (the bold driver of Vogl et al.,
+"Accelerating the convergence of the back-propagation method", Biological Cybernetics 59, 1988).
 
 (1/(3 L) is SAGA's step: Defazio, Bach & Lacoste-Julien, "SAGA", NeurIPS 2014. For the sign test see Pflug,
 "Non-asymptotic confidence bounds for stochastic approximation algorithms with constant step size", Monatshefte für
@@ -23,16 +28,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-import numpy as np
-
-from vamo_bbo._typing import Array, FloatArray
+from vamo_bbo._typing import Array
 from vamo_bbo.core.estimate import Estimate, Measured
 from vamo_bbo.core.solver import Context, Request
 from vamo_bbo.core.types import Answer, Batch, Probe, ProblemInfo
+from vamo_bbo.curvature import Curvature
 
-__all__ = ["CheckValue", "MeasuredStep", "check_batch", "refresh_due", "refresh_interval"]
+__all__ = ["NOISE_REDUCED", "CheckValue", "MeasuredStep", "check_batch", "refresh_due", "refresh_interval"]
 
 REFRESHES = 4
 """Refreshes of preconditioner and step size per pass over the data, once half a pass is done. Before, x moves fast and
@@ -73,16 +77,14 @@ def refresh_due(scalars: dict[str, float], done: int, interval: int) -> bool:
 class MeasuredStep:
     """When curvature is probed, and how the step size follows from it.
 
-    The constants were chosen once, on eight development problems (docs/finite_sums), and are not options of a solver.
+    The constants were chosen once, on development problems (docs/finite_sums), and are not options of a solver.
 
     Parameters
     ----------
     factor : float, default 2
         c at the start.
-    quantile : float, default 0.9
-        Quantile of the probes.
-    kept : int, default 40
-        Probes that count.
+    curvature : Curvature
+        Keeps the probes.
     warm_up : int, default 4
         First steps of a run that all probe.
     per_refresh : int, default 2
@@ -92,11 +94,19 @@ class MeasuredStep:
     early_shrink, early_grow : float, default 0.7, 1.3
         The same during the first half pass over the data.
     lowest, highest : float, default 0.2, 4
-        Range of c.
+        Range of c; beyond it steps are called long.
     vanished : float, default 0.1
         Variance of mini-batch gradients, relative to its largest so far, below which noise is taken to vanish.
     fade : float, default 0.7
         Factor per refresh of the level that is compared with ``vanished``: one quiet refresh proves nothing.
+    strong : float, default 0.25
+        Correlation of successive steps above which c doubles.
+    jump : float, default 2
+        Largest factor by which a long step grows when the measured curvature falls.
+    long_grow, long_shrink : float, default 1.2, 0.5
+        Factors of c for long steps that lower f on the check sample, or do not.
+    outlier : float, default 10
+        A long step is cut at so many times the root mean square length before the last refresh.
 
     Examples
     --------
@@ -106,8 +116,7 @@ class MeasuredStep:
     """
 
     factor: float = 2.0
-    quantile: float = 0.9
-    kept: int = 40
+    curvature: Curvature = field(default_factory=Curvature)
     warm_up: int = 4
     per_refresh: int = 2
     shrink: float = 0.8
@@ -118,40 +127,47 @@ class MeasuredStep:
     highest: float = 4.0
     vanished: float = 0.1
     fade: float = 0.7
+    strong: float = 0.25
+    jump: float = 2.0
+    long_grow: float = 1.2
+    long_shrink: float = 0.5
+    outlier: float = 10.0
 
     def probes(self, step: int, refreshed: int) -> bool:
         """Return whether the step measures curvature; ``refreshed`` is the step at which the metric was made."""
         return step < self.warm_up or step - refreshed < self.per_refresh
 
-    def distance(self, x: Array, direction: Array, rate: float | None) -> float:
-        """Return how far along ``direction`` a probe looks: a thousandth of a step, or more against rounding."""
-        norm = math.sqrt(float(np.einsum("i,i->", direction, direction, dtype=np.float64)))
-        if norm == 0.0 or not math.isfinite(norm):
-            return 0.0
-        size = math.sqrt(float(np.einsum("i,i->", x, x, dtype=np.float64)))
-        nearest = math.sqrt(float(np.finfo(x.dtype).eps))
-        if rate is None:
-            return 1e4 * nearest * (1.0 + size) / norm if x.dtype.itemsize == 8 else nearest * (1.0 + size) / norm
-        return max(1e-3 * rate, nearest * size / norm)
+    def checks(self, scalars: dict[str, float], step: int, n_batches: int) -> bool:
+        """Return whether f is looked at because of a refresh: in the first pass, and while steps are long."""
+        return step == int(scalars.get("refreshed", 0.0)) and (step < n_batches or self.is_long(scalars))
 
     def record(self, arrays: dict[str, Array], scalars: dict[str, float], curvature: float) -> None:
         """Take a probe's curvature L (in the metric P) and set the step size; one that is not positive is left out."""
-        curvatures, count = arrays["curvatures"], int(scalars.get("n_curvatures", 0.0))
-        if curvature > 0 and math.isfinite(curvature):
-            curvatures[count % self.kept] = curvature
-            scalars["n_curvatures"] = count + 1.0
+        self.curvature.record(arrays, scalars, curvature)
         self.update(arrays, scalars)
 
     def update(self, arrays: dict[str, Array], scalars: dict[str, float]) -> None:
-        """Set ``learning_rate`` from what is known."""
-        count = min(self.kept, int(scalars.get("n_curvatures", 0.0)))
-        if count:
-            known: FloatArray = arrays["curvatures"][:count]
-            scalars["learning_rate"] = self.share(scalars) / (3.0 * float(np.quantile(known, self.quantile)))
+        """Set ``learning_rate`` from what is known; a long step at most doubles, and c takes the rest."""
+        curvature = self.curvature.value(arrays, scalars)
+        if curvature is None:
+            return
+        before, share = scalars.get("learning_rate", math.inf), self.share(scalars)
+        if self.is_long(scalars) and share > self.jump * before * 3.0 * curvature:
+            share = scalars["step_factor"] = max(self.lowest, self.jump * before * 3.0 * curvature)
+        scalars["learning_rate"] = share / (3.0 * curvature)
 
     def share(self, scalars: dict[str, float]) -> float:
         """Return c."""
         return scalars.get("step_factor", self.factor)
+
+    def is_long(self, scalars: dict[str, float]) -> bool:
+        """Return whether c is beyond its range."""
+        return self.share(scalars) > self.highest
+
+    def cut(self, scalars: dict[str, float], square: float) -> float:
+        """Return the factor of a step whose squared length in the metric is ``square``: 1, less for long outliers."""
+        largest = self.outlier * self.outlier * scalars.get("typical_square", math.inf)
+        return math.sqrt(largest / square) if self.is_long(scalars) and square > largest else 1.0
 
     def follow(
         self, arrays: dict[str, Array], scalars: dict[str, float], *, gradient: Array, estimate: Array, direction: Array
@@ -160,6 +176,7 @@ class MeasuredStep:
         previous = arrays["previous_step"]
         scalars["step_products"] = scalars.get("step_products", 0.0) + float(previous @ estimate)
         scalars["step_squares"] = scalars.get("step_squares", 0.0) + float(direction @ estimate)
+        scalars["step_count"] = scalars.get("step_count", 0.0) + 1.0
         previous[...] = direction
         before = arrays["previous_gradient"]
         if "noise_steps" in scalars:
@@ -171,12 +188,22 @@ class MeasuredStep:
     def agree(self, scalars: dict[str, float], *, early: bool) -> None:
         """Move c by the correlation of the successive steps since the last call, or by the noise where it vanishes."""
         products, squares = scalars.get("step_products", 0.0), scalars.get("step_squares", 0.0)
-        scalars["step_products"] = scalars["step_squares"] = 0.0
-        vanishing = self._vanishes(scalars)
         if squares > 0:
+            scalars["typical_square"] = squares / max(1.0, scalars.get("step_count", 0.0))
+        scalars["step_products"] = scalars["step_squares"] = scalars["step_count"] = 0.0
+        vanishing = self._vanishes(scalars)
+        if not squares > 0:
+            return
+        # The very first steps of any run agree: they are no evidence.
+        strong = products > self.strong * squares and "agreed" in scalars
+        scalars["agreed"] = 1.0
+        share, long = self.share(scalars), self.is_long(scalars)
+        if strong:
+            scalars["step_factor"] = 2.0 * share
+        elif not long:  # what long steps do is for `judge` to say
             shrink, grow = (self.early_shrink, self.early_grow) if early else (self.shrink, self.grow)
             factor = self.early_grow if vanishing else shrink if products < 0 else grow
-            scalars["step_factor"] = min(self.highest, max(self.lowest, self.share(scalars) * factor))
+            scalars["step_factor"] = min(self.highest, max(self.lowest, share * factor))
 
     def _vanishes(self, scalars: dict[str, float]) -> bool:
         """Return whether the variance of mini-batch gradients has become small for good, and is lower than ever."""
@@ -193,21 +220,31 @@ class MeasuredStep:
     def judge(self, ctx: Context, value: float) -> bool:
         """Keep a good x; return to the last one, with a quarter of the step, from a point that is worse than the start.
 
-        Half of what was gained so far is the noise that a step may have. Returns whether x was left.
+        Half of what was gained so far is the noise that a step may have, and a hundredth of f where little was gained.
+        Returns whether x was left.
         """
         scalars = ctx.scalars
         start, best = scalars.setdefault("check_start", value), scalars.get("check_best", math.inf)
+        before = scalars.get("check_last", math.inf)
+        scalars["check_last"] = value
+        if value > best + 0.5 * (start - best) + 1e-2 * abs(best):
+            ctx.copy_anchor("checked", "x")
+            ctx.arrays["previous_step"][...] = 0
+            scalars["check_last"] = math.inf
+            scalars["step_factor"] = max(self.lowest / 4, self.share(scalars) / 4)
+            self.update(ctx.arrays, scalars)
+            return True
         if value <= best + 0.1 * (start - best) or best == math.inf:
             ctx.copy_anchor("x", "checked")
             scalars["check_best"] = min(best, value)
-            return False
-        if value <= best + 0.5 * (start - best) + 1e-3 * abs(best):
-            return False
-        ctx.copy_anchor("checked", "x")
-        ctx.arrays["previous_step"][...] = 0
-        scalars["step_factor"] = max(self.lowest / 4, self.share(scalars) / 4)
-        self.update(ctx.arrays, scalars)
-        return True
+        if self.is_long(scalars) and before < math.inf:
+            scalars["step_factor"] = self.share(scalars) * (self.long_grow if value < before else self.long_shrink)
+            self.update(ctx.arrays, scalars)
+        return False
+
+
+NOISE_REDUCED = MeasuredStep(strong=math.inf)
+"""The rule for estimates that are recursive or have a snapshot: successive ones agree whatever the step is."""
 
 
 @dataclass(frozen=True, slots=True)

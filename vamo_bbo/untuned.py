@@ -63,7 +63,7 @@ class Untuned:
             return inner
         names = ("trial", "held", "held_gradient", "previous_step", "previous_gradient", "checked")
         own = [ArraySpec(name, (size,)) for name in names]
-        return (*inner, *own, ArraySpec("curvatures", (self.step.kept,), "float64"))
+        return (*inner, *own, self.step.curvature.array())
 
     def check(self, info: ProblemInfo, size: int) -> None:
         """Raise if the recipe cannot work here."""
@@ -109,9 +109,9 @@ class Untuned:
         return requests
 
     def _checks(self, ctx: Context) -> bool:
-        """Return whether x is judged: at the start, at the refreshes of the first pass, and at the end of each."""
-        refreshed = int(ctx.scalars.get("refreshed", 0.0))
-        return ctx.step % ctx.n_batches == ctx.n_batches - 1 or ctx.step == refreshed < ctx.n_batches
+        """Return whether x is judged: once a pass, and at the refreshes of the first one and of long steps."""
+        last = ctx.step % ctx.n_batches == ctx.n_batches - 1
+        return last or self.step.checks(ctx.scalars, ctx.step, ctx.n_batches)
 
     @staticmethod
     def _batch(ctx: Context) -> Batch:
@@ -147,7 +147,7 @@ class Untuned:
         arrays["held"][...] = v
         arrays["held_gradient"][...] = here
         ctx.scalars["held_step"] = float(ctx.step)
-        h = self.step.distance(arrays["x"], v, ctx.scalars.get("learning_rate"))
+        h = self.step.curvature.distance(arrays["x"], v, ctx.scalars)
         trial[...] = arrays["x"] - trial.dtype.type(h) * v
         if ctx.info.lower is not None:
             trial.clip(ctx.info.lower, ctx.info.upper, out=trial)
@@ -163,8 +163,8 @@ class Untuned:
         along = float(moved @ change)
         self.step.record(ctx.arrays, ctx.scalars, float(change @ change) / abs(along) if along else 0.0)
 
-    @staticmethod
-    def _hand_over(ctx: Context, v: Array, gradient: Array) -> Estimate:
+    def _hand_over(self, ctx: Context, v: Array, gradient: Array) -> Estimate:
+        v *= v.dtype.type(self.step.cut(ctx.scalars, float(v @ v)))
         ctx.state.cache["untuned_step"] = _Step(v, gradient)
         return Estimate((), ((1.0, v),))
 

@@ -17,7 +17,7 @@ from vamo_bbo.gradient_tables import GradientTable
 from vamo_bbo.recipes import Recursive
 from vamo_bbo.rules import Descent
 from vamo_bbo.schedules import Constant, Schedule
-from vamo_bbo.step_sizes import MeasuredStep
+from vamo_bbo.step_sizes import NOISE_REDUCED, MeasuredStep
 from vamo_bbo.untuned import Untuned
 
 __all__ = ["RecursiveMomentum", "asgd", "saga", "sarah", "storm"]
@@ -73,7 +73,7 @@ def saga(
     >>> bool(abs(vb.minimize(data, [3.0], method=saga(0.1, batch_size=4), rng=0).x[0]) < 1e-6)
     True
     """
-    step = MeasuredStep() if learning_rate is None else None
+    step = NOISE_REDUCED if learning_rate is None else None
     recipe = GradientTable("gradients", 1.0, None, step, averaging)
     return Composite(recipe, Descent(learning_rate, schedule or Constant()), batch_size, "fixed", name="saga")
 
@@ -179,7 +179,7 @@ def sarah(
     True
     """
     recipe = Recursive(FirstOrder(), epoch_length)
-    chosen = Untuned(recipe) if learning_rate is None else recipe
+    chosen = Untuned(recipe, NOISE_REDUCED) if learning_rate is None else recipe
     rule = Descent(learning_rate, schedule or Constant())
     return Composite(chosen, rule, batch_size, sampling, averaging=averaging, name="sarah")
 
@@ -288,6 +288,6 @@ def storm(
     True
     """
     recipe = RecursiveMomentum(decay)
-    chosen = Untuned(recipe) if learning_rate is None else recipe
+    chosen = Untuned(recipe, NOISE_REDUCED) if learning_rate is None else recipe
     rule = Descent(learning_rate, schedule or Constant())
     return Composite(chosen, rule, batch_size, sampling, averaging=averaging, name="storm")

@@ -9,6 +9,7 @@ from vamo_bbo.estimators import FirstOrder
 from vamo_bbo.recipes import ControlVariate
 from vamo_bbo.rules import Descent
 from vamo_bbo.schedules import Constant, Schedule
+from vamo_bbo.step_sizes import NOISE_REDUCED
 from vamo_bbo.untuned import Untuned
 
 __all__ = ["svrg"]
@@ -78,6 +79,6 @@ def svrg(
         loopless=loopless,
         snapshot_size=snapshot_size,
     )
-    chosen = Untuned(recipe) if learning_rate is None else recipe
+    chosen = Untuned(recipe, NOISE_REDUCED) if learning_rate is None else recipe
     rule = Descent(learning_rate, schedule or Constant())
     return Composite(chosen, rule, batch_size, sampling, averaging=averaging, name="svrg")
