@@ -162,7 +162,7 @@ def test_rows_made_ahead_are_those_of_their_steps(law, dtype, monkeypatch):
     from vamo_bbo.backends import rows
 
     monkeypatch.setattr(rows, "AHEAD", 15)
-    monkeypatch.setattr(rows, "KEPT", 40)
+    monkeypatch.setattr(rows, "STREAMS", 2)
     d, x = 10, vector(10, dtype)
     slow, fast = pair(RowDirections, d)
     for step in [*range(2**32 - 9, 2**32 + 9), 3, 4, 4, 3, 5, *range(2**48 - 9, 2**48)]:
@@ -173,7 +173,26 @@ def test_rows_made_ahead_are_those_of_their_steps(law, dtype, monkeypatch):
             fast.perturb_rows(x, us, [0.1] * count, b)
             assert same_bits(a, b)
             assert [slow.norm2(u) for u in us] == [fast.norm2(u) for u in us]
-        assert len(fast._rows) <= 40 + 15
+        assert sum(window.rows.shape[0] * window.rows.shape[1] for window in fast._windows.values()) <= 2 * 15
+
+
+@pytest.mark.parametrize(("stride", "calls", "rows_per_use"), [(1, 90, 1.1), (2, 150, 2.1), (100, 1800, 8.0)])
+def test_streams_side_by_side_do_not_throw_away_each_others_rows(stride, calls, rows_per_use, monkeypatch):
+    from vamo_bbo.backends import rows
+
+    made = []
+    elements = rows.layout.elements
+    monkeypatch.setattr(rows.layout, "elements", lambda s, us, lo, hi: made.append(len(us)) or elements(s, us, lo, hi))
+    d, count, steps = 10, 8, 600
+    directions, x, out = RowDirections(SEED, d, {}), vector(d, "float64"), np.empty((count, d))
+    for step in range(0, steps * stride, stride):
+        for tag in range(3):
+            us = [Direction(Law.SPHERE, step, j, count, tag) for j in range(count)]
+            directions.perturb_rows(x, us, [0.1] * count, out)
+            assert all(directions.norm2(u) > 0 for u in us)
+        directions.accumulate([(0.1, Direction(Law.SPHERE, step, 0, count, tag)) for tag in range(3)], [], 0, d, x)
+    assert len(made) <= calls
+    assert sum(made) <= rows_per_use * 3 * count * steps
 
 
 def test_automatic_choice_never_takes_the_reference_for_long_vectors(monkeypatch):

@@ -18,12 +18,38 @@ from vamo_bbo.backends.reference import ReferenceDirections
 
 __all__ = ["RowDirections"]
 
-AHEAD = 256
-"""Rows that are generated together, once a second step has asked for its own: generating one takes half as long."""
-KEPT = 1024
-"""Rows after which those that are not in use are forgotten."""
+AHEAD, ELEMENTS = 256, 1 << 15
+"""Rows, and elements of them, that are generated together at most: it takes twice as long as for a single row."""
+GROWTH = 8
+"""A window has at most this many times the steps that were asked for of the one before: few rows are made in vain."""
+STREAMS = 16
+"""Streams whose windows are kept."""
 _DENSE = (Law.RADEMACHER, Law.NORMAL, Law.SPHERE)
 _F32, _F64 = np.dtype(np.float32), np.dtype(np.float64)
+
+
+class _Window:
+    """The rows of one stream for consecutive steps, all directions of a step together."""
+
+    __slots__ = ("latest", "norms", "rows", "start", "stop", "used", "wide")
+
+    def __init__(self, seed: int, first: Direction, steps: int, size: int) -> None:
+        law, self.start, index, count, tag, _ = first
+        self.stop = self.start + steps
+        self.latest, self.used = self.start, 1
+        """The step that was last asked for, and how many were."""
+        names = [
+            tuple.__new__(Direction, (law, step, index + j, count, tag, None))
+            for step in range(self.start, self.stop)
+            for j in range(count)
+        ]
+        elements = layout.elements(seed, names, 0, size)
+        self.rows = elements.reshape(steps, count, size)
+        """Shape (steps, directions of a step, d)."""
+        self.wide: FloatArray = self.rows.astype(np.float64)
+        flat = self.wide.reshape(-1, size)
+        self.norms = _sums(flat * flat) if law == Law.SPHERE else []
+        """Squared norms, where estimators ask for them."""
 
 
 class RowDirections(ReferenceDirections):
@@ -46,60 +72,85 @@ class RowDirections(ReferenceDirections):
 
     def __init__(self, seed: int, size: int, arrays: Mapping[str, Array]) -> None:
         super().__init__(seed, size, arrays)
-        self._wide: dict[AnyDirection, FloatArray] = {}
+        self._windows: dict[tuple[int, int, int, int], _Window] = {}
         self._shape = (size,)
         self._last: tuple[Sequence[AnyDirection], Any, Array | None] = ([], None, None)
+        self._last_row: tuple[AnyDirection | None, Any, Array | None] = (None, None, None)
 
-    def _keep(self, us: Sequence[Direction]) -> None:
-        """Generate the rows that are not there yet, and those that the next steps will ask for."""
-        missing = [u for u in dict.fromkeys(us) if u not in self._rows]
-        if not missing:
-            return
-        if len(self._rows) + len(missing) > KEPT:
-            self._rows = {u: self._rows[u] for u in us if u in self._rows}
-            self._wide = {u: self._wide[u] for u in self._rows}
-        names = list(missing)
-        if len({u.step for u in missing}) == 1 and missing[0]._replace(step=missing[0].step - 1) in self._rows:
-            last = min(missing[0].step + AHEAD // len(missing), 1 << 48)
-            for step in range(missing[0].step + 1, last):
-                for law, _, index, count, tag, _ in missing:
-                    names.append(tuple.__new__(Direction, (law, step, index, count, tag, None)))
-        for law in {u.law for u in names}:
-            group = [u for u in names if u.law == law]
-            rows = layout.elements(self.seed, group, 0, self.size)
-            wide = rows.astype(np.float64)
-            self._rows.update(zip(group, rows, strict=True))
-            self._wide.update(zip(group, wide, strict=True))
-            if law == Law.SPHERE:
-                if len(self._norms) >= checks.CACHED_NORMS:
-                    self._norms.clear()
-                self._norms.update(zip(group, _sums(wide * wide), strict=True))
+    def _window(self, u: AnyDirection) -> _Window | None:
+        """Return the window with the rows of the step of ``u``; None if ``u`` is not simply random on all of x."""
+        if type(u) is not Direction or u[5] is not None:
+            return None
+        law, step, index, count, tag, _ = u
+        key = (law, count, tag, index // count if count else 0)
+        window = self._windows.get(key)
+        if window is None or not window.start <= step < window.stop:
+            checks.check_direction(u, self.size)
+            most = min(AHEAD, ELEMENTS // self.size) // count if count and law in _DENSE else 0
+            if not most or (key[3] + 1) * count > 1 << 32:
+                return None
+            steps = 1 if window is None else max(1, min(GROWTH * window.used, most, (1 << 48) - step))
+            self._windows.pop(key, None)
+            if len(self._windows) >= STREAMS:
+                del self._windows[next(iter(self._windows))]
+            first = Direction(law, step, key[3] * count, count, tag)
+            window = self._windows[key] = _Window(self.seed, first, steps, self.size)
+        elif step != window.latest:
+            window.latest = step
+            window.used += 1
+        return window
 
     def _matrix(self, us: Sequence[AnyDirection], dtype: Any) -> Array | None:
         """Return the rows of ``us`` as a matrix of ``dtype``; None if one of them is not simply random on all of x."""
         names, kind, matrix = self._last
         if kind is dtype and us == names:  # the probes of a step, then its update
             return matrix
-        found: Any = self._wide if dtype is _F64 else self._rows
-        try:
-            rows = [found[u] for u in us]
-        except (KeyError, TypeError):
-            for u in us:
-                checks.check_direction(u, self.size)
-                if not isinstance(u, Direction) or u.mask is not None or u.law not in _DENSE:
-                    return None
-            self._keep(us)  # type: ignore[arg-type]
-            found = self._wide if dtype is _F64 else self._rows
-            rows = [found[u] for u in us]
-        matrix = np.array(rows)
+        parts: list[Array] = []
+        start = 0
+        while start < len(us):
+            u = us[start]
+            window = self._window(u)
+            if window is None:
+                return None
+            law, step, index, count, tag, _ = u  # type: ignore[misc]
+            first = index % count
+            most, k = min(count - first, len(us) - start), 1
+            while k < most and us[start + k] == (law, step, index + k, count, tag, None):
+                k += 1
+            rows = window.wide if dtype is _F64 else window.rows
+            parts.append(rows[step - window.start, first : first + k])
+            start += k
+        matrix = parts[0] if len(parts) == 1 else np.concatenate(parts)
         self._last = (list(us), dtype, matrix)
         return matrix
 
     def _row(self, u: AnyDirection, dtype: Any) -> Array | None:
-        row: Array | None = (self._wide if dtype is _F64 else self._rows).get(u)  # type: ignore[arg-type]
-        if row is None and (matrix := self._matrix([u], dtype)) is not None:
-            row = matrix[0]
+        """Return the row of ``u`` in ``dtype``; None as above."""
+        if self._last_row[0] is u and self._last_row[1] is dtype:
+            return self._last_row[2]
+        window = self._window(u)
+        if window is None:
+            return None
+        _, step, index, count, _, _ = u  # type: ignore[misc]
+        row: Array = (window.wide if dtype is _F64 else window.rows)[step - window.start, index % count]
+        self._last_row = (u, dtype, row)
         return row
+
+    def _keep(self, us: Sequence[Direction]) -> None:
+        """Generate the rows that are not there yet."""
+        super()._keep([u for u in us if self._window(u) is None])
+
+    def _kept(self, u: Direction) -> Array:
+        row = self._row(u, _F32)
+        return super()._kept(u) if row is None else row
+
+    def norm2(self, u: AnyDirection) -> float:
+        """Return the squared norm of the elements of ``u``."""
+        window = self._window(u) if u[0] == Law.SPHERE else None
+        if window is None:
+            return super().norm2(u)
+        _, step, index, count, _, _ = u  # type: ignore[misc]
+        return window.norms[(step - window.start) * count + index % count]
 
     def _takes(self, x: Any, out: Any) -> Any:
         """Return the dtype if ``x`` may be read and ``out`` written without further questions, else None."""
