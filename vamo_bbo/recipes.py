@@ -324,7 +324,7 @@ class ControlVariate:
         assert isinstance(self.control, Difference)
         law, norms2 = self.control.law, [1.0]
         if self.mixing == "optimal" and law is Law.BLOCK:
-            norms2 = [ctx.directions.norm2(u) for u in us]
+            norms2 = ctx.directions.norms2(us)
         alpha = mixing_coefficients(self.mixing, law, us, ctx.size, norms2)
         return self._along(ctx, alpha * ctx.arrays["control_weights"] * deviations)
 
@@ -461,7 +461,7 @@ class Residual:
             along = [p * self.target.scale(u, ctx) for p, u in zip(along, us, strict=True)]
         weights = target.weights
         if self.mixing != 1.0:
-            norms2 = [ctx.directions.norm2(u) for u in us] if self.mixing == "optimal" else [1.0]
+            norms2 = ctx.directions.norms2(us) if self.mixing == "optimal" else [1.0]
             alphas = mixing_coefficients(self.mixing, self.target.law, us, ctx.size, norms2).tolist()
             weights = [a * w for a, w in zip(alphas, weights, strict=True)]
         parts = zip(weights, differences, along, us, strict=True)

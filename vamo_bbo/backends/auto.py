@@ -30,6 +30,7 @@ ROWS = 2048
 """Up to this dimension rows are generated ahead until the kernels are loaded."""
 _OPERATIONS = (
     "words", "support", "fill", "perturb", "perturb_pair", "perturb_rows", "accumulate", "project", "dot", "norm2",
+    "norms2",
 )  # fmt: skip
 
 
@@ -123,6 +124,11 @@ class AutoDirections:
     def norm2(self, u: AnyDirection) -> float:
         """Return the squared norm of the elements of ``u``."""
         return float(self._now("norm2", 1, self.size)(u))
+
+    def norms2(self, us: Sequence[AnyDirection]) -> list[float]:
+        """Return the squared norms of several directions."""
+        norms: list[float] = self._now("norms2", len(us), self.size)(us)
+        return norms
 
 
 class AutoBackend:

@@ -253,6 +253,10 @@ class NumbaDirections:
         self._norms.update(zip(us, self._sums(np.empty(0), us, own=True).tolist(), strict=True))
         return self._norms[u]
 
+    def norms2(self, us: Sequence[AnyDirection]) -> list[float]:
+        """Return the squared norms of several directions."""
+        return [self.norm2(u) for u in us]
+
     # ---- many directions ----
 
     def perturb_rows(self, x: Array, us: Sequence[AnyDirection], hs: Sequence[float], out: Array) -> None:

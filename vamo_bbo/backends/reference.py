@@ -243,6 +243,10 @@ class ReferenceDirections:
             self._norms[u] = value
         return value
 
+    def norms2(self, us: Sequence[AnyDirection]) -> list[float]:
+        """Return the squared norms of several directions."""
+        return [self.norm2(u) for u in us]
+
 
 class ReferenceBackend:
     """The backend ``"numpy"``."""

@@ -43,12 +43,10 @@ class _Window:
             for step in range(self.start, self.stop)
             for j in range(count)
         ]
-        elements = layout.elements(seed, names, 0, size)
-        self.rows = elements.reshape(steps, count, size)
-        """Shape (steps, directions of a step, d)."""
+        self.rows = layout.elements(seed, names, 0, size)
+        """Shape (directions of all steps, d)."""
         self.wide: FloatArray = self.rows.astype(np.float64)
-        flat = self.wide.reshape(-1, size)
-        self.norms = _sums(flat * flat) if law == Law.SPHERE else []
+        self.norms = _sums(self.wide * self.wide) if law == Law.SPHERE else []
         """Squared norms, where estimators ask for them."""
 
 
@@ -100,12 +98,9 @@ class RowDirections(ReferenceDirections):
             window.used += 1
         return window
 
-    def _matrix(self, us: Sequence[AnyDirection], dtype: Any) -> Array | None:
-        """Return the rows of ``us`` as a matrix of ``dtype``; None if one of them is not simply random on all of x."""
-        names, kind, matrix = self._last
-        if kind is dtype and us == names:  # the probes of a step, then its update
-            return matrix
-        parts: list[Array] = []
+    def _runs(self, us: Sequence[AnyDirection]) -> list[tuple[_Window, int, int]] | None:
+        """Return the windows with the rows of ``us``, and where these begin and end; None as for :meth:`_window`."""
+        runs: list[tuple[_Window, int, int]] = []
         start = 0
         while start < len(us):
             u = us[start]
@@ -113,26 +108,37 @@ class RowDirections(ReferenceDirections):
             if window is None:
                 return None
             law, step, index, count, tag, _ = u  # type: ignore[misc]
-            first = index % count
-            most, k = min(count - first, len(us) - start), 1
+            most, k = min(count - index % count, len(us) - start), 1
             while k < most and us[start + k] == (law, step, index + k, count, tag, None):
                 k += 1
-            rows = window.wide if dtype is _F64 else window.rows
-            parts.append(rows[step - window.start, first : first + k])
+            place = (step - window.start) * count + index % count
+            runs.append((window, place, place + k))
             start += k
+        return runs
+
+    def _matrix(self, us: Sequence[AnyDirection], dtype: Any) -> Array | None:
+        """Return the rows of ``us`` as a matrix of ``dtype``; None as for :meth:`_window`."""
+        names, kind, matrix = self._last
+        if kind is dtype and us == names:  # the probes of a step, then its update
+            return matrix
+        runs = self._runs(us)
+        if runs is None:
+            return None
+        parts = [(window.wide if dtype is _F64 else window.rows)[a:b] for window, a, b in runs]
         matrix = parts[0] if len(parts) == 1 else np.concatenate(parts)
         self._last = (list(us), dtype, matrix)
         return matrix
 
     def _row(self, u: AnyDirection, dtype: Any) -> Array | None:
-        """Return the row of ``u`` in ``dtype``; None as above."""
+        """Return the row of ``u`` in ``dtype``; None as for :meth:`_window`."""
         if self._last_row[0] is u and self._last_row[1] is dtype:
             return self._last_row[2]
         window = self._window(u)
         if window is None:
             return None
         _, step, index, count, _, _ = u  # type: ignore[misc]
-        row: Array = (window.wide if dtype is _F64 else window.rows)[step - window.start, index % count]
+        rows = window.wide if dtype is _F64 else window.rows
+        row: Array = rows[(step - window.start) * count + index % count]
         self._last_row = (u, dtype, row)
         return row
 
@@ -144,13 +150,15 @@ class RowDirections(ReferenceDirections):
         row = self._row(u, _F32)
         return super()._kept(u) if row is None else row
 
-    def norm2(self, u: AnyDirection) -> float:
-        """Return the squared norm of the elements of ``u``."""
-        window = self._window(u) if u[0] == Law.SPHERE else None
-        if window is None:
-            return super().norm2(u)
-        _, step, index, count, _, _ = u  # type: ignore[misc]
-        return window.norms[(step - window.start) * count + index % count]
+    def norms2(self, us: Sequence[AnyDirection]) -> list[float]:
+        """Return the squared norms of several directions."""
+        runs = self._runs(us) if us and us[0][0] == Law.SPHERE else None
+        if runs is None or not all(window.norms for window, _, _ in runs):
+            return super().norms2(us)
+        norms: list[float] = []
+        for window, a, b in runs:
+            norms += window.norms[a:b]
+        return norms
 
     def _takes(self, x: Any, out: Any) -> Any:
         """Return the dtype if ``x`` may be read and ``out`` written without further questions, else None."""

@@ -53,6 +53,8 @@ class _Round(NamedTuple):
     """The plan of an open round: derived from the state, cached beside it."""
 
     key: tuple[int, int, int]
+    ctx: Context
+    recipe: Recipe
     requests: Sequence[Request]
     probes: tuple[Probe, ...]
     sizes: Sequence[int]
@@ -201,24 +203,27 @@ class Composite:
     def _plan(self, state: State) -> _Round:
         key = (state.step, state.phase, state.attempt)
         plan: _Round | None = state.cache.get("round")
-        if plan is not None and plan.key == key:
-            return plan
-        ctx = self._context(state)
-        if self.calibration is not None and state.phase < 0:
+        if plan is not None:
+            if plan.key == key:
+                return plan
+            ctx, recipe = plan.ctx, plan.recipe
+        else:
+            ctx, recipe = self._context(state), self.recipe_for(state.info)
+        if state.phase < 0 and self.calibration is not None:
             requests = self.calibration.requests(ctx)
         else:
-            requests = self.recipe_for(state.info).plan(ctx)
+            requests = recipe.plan(ctx)
         probes: list[Probe] = []
         sizes: list[int] = []
         for request in requests:
             part = request.estimator.plan(request, ctx, len(probes))
             sizes.append(len(part))
             probes += part
-        count = copies(state)
+        count = copies(state) if "replications" in state.scalars else 1
         if count > 1:
             probes = repeated(state, probes, count)
-        plan = _Round(key, requests, tuple(probes), sizes, [p[0] for p in probes], count)
-        state.cache["round"] = plan
+        ids = [p[0] for p in probes]
+        plan = state.cache["round"] = _Round(key, ctx, recipe, requests, tuple(probes), sizes, ids, count)
         state.cache.pop("known", None)
         return plan
 
@@ -267,15 +272,15 @@ class Composite:
 
     def _close(self, state: State, plan: _Round, answers: Sequence[Answer]) -> None:
         """End the round with ``answers`` in the order of its probes."""
-        ctx = self._context(state)
-        if state.scalars["horizon"] != math.inf:
+        ctx, recipe, scalars = plan.ctx, plan.recipe, state.scalars
+        if scalars["horizon"] != math.inf:
             self._spend(state, plan, answers)
-        if "replications" in state.scalars:
-            state.scalars["price"] = float(len(plan.probes))
+        if "replications" in scalars:
+            scalars["price"] = float(len(plan.probes))
         if plan.copies > 1:
             answers, variance, freedom = averaged(answers, plan.copies)
             if freedom:
-                add_noise(state.scalars, variance, freedom)
+                add_noise(scalars, variance, freedom)
         got: dict[str, Measured] = {}
         start = 0
         for request, size in zip(plan.requests, plan.sizes, strict=True):
@@ -293,7 +298,6 @@ class Composite:
         if not self._value_is_good(state, got):
             self._retreat(state)
             return
-        recipe = self.recipe_for(state.info)
         estimate = recipe.combine(ctx, got)
         if estimate is None:
             self._next(state, phase=state.phase + 1)
@@ -304,9 +308,9 @@ class Composite:
             self._failed(state)
             return
         recipe.observe(ctx, got, estimate)
-        if state.scalars["damping"] < 1.0:
+        if scalars["damping"] < 1.0:
             # A crash halves the step; successes win it back, so that random failures do not stop a run.
-            state.scalars["damping"] = min(1.0, state.scalars["damping"] * RECOVERY)
+            scalars["damping"] = min(1.0, scalars["damping"] * RECOVERY)
         state.step += 1
         if self.averaging is not None:
             self._average(state.arrays["average"], state.arrays["x"], state.step)

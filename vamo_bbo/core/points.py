@@ -59,7 +59,11 @@ def materialize_rows(state: State, probes: Sequence[Probe], out: Array) -> Array
     while start < count:
         _, anchor, u, h, _, _, _, point = probes[start]
         end = start + 1
-        if free and u is not None and point is None:
+        if free and u is None and point is None:
+            out[start] = state.arrays[anchor.name]
+            start = end
+            continue
+        if free and point is None:
             while end < count:
                 _, other, v, _, _, _, _, point = probes[end]
                 if other is not anchor or v is None or point is not None:

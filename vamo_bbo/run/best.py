@@ -63,6 +63,8 @@ class Best:
                     found, value = probe, answer[1]
         else:
             for probe, answer in pairs:
+                if answer[4] != self.n and probe[4] is not None and probe[4][0] != "range":
+                    continue  # a mini-batch
                 new = self._full(probe, answer)
                 if new < value:
                     found, value = probe, new

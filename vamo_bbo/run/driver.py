@@ -304,6 +304,7 @@ class _Loop:
         """Count answers, handle failures, look for a new best point, and tell."""
         run, in_flight = self.run, self.in_flight
         told: list[Answer] = []
+        probes: list[Probe] = []
         pairs: list[Pair] = []
         for answer in answers:
             probe = in_flight.pop(answer[0], None)
@@ -311,6 +312,7 @@ class _Loop:
                 self.take_late(answer)
                 continue
             if answer[5] is None:  # no error
+                probes.append(probe)
                 pairs.append((probe, answer))
                 told.append(answer)
                 continue
@@ -322,7 +324,7 @@ class _Loop:
                 told.append(final)
         best = run.best
         if pairs:
-            run.ledger.count_all(pairs)
+            run.ledger.count(*probes)
             self.look(pairs)
             best.offer(run.state, pairs)
         if told:
@@ -381,11 +383,12 @@ class _Loop:
                 continue
             total += weight * value
             weights += weight
-            if probe.direction is not None:
+            if probe[2] is None:  # no direction
+                if probe.point is None:
+                    self.base += weight * value
+                    self.base_weight += weight
+            elif not self.compared:
                 self.compared = True
-            elif probe.point is None:
-                self.base += weight * value
-                self.base_weight += weight
             if value > worst:
                 worst = value
             if not self.differs:
@@ -410,7 +413,8 @@ class _Loop:
         if self.total_weight:
             run.value = self.base / self.base_weight if self.base_weight else self.total / self.total_weight
         best = run.best.value
-        record = StepRecord(
+        scalars = run.state.scalars
+        fields = (
             run.nit,
             best if best < math.inf else run.value,
             run.value if self.total_weight else math.nan,
@@ -418,12 +422,13 @@ class _Loop:
             ledger.njev,
             ledger.nfev_samples,
             ledger.njev_samples,
-            run.state.scalars.get("step_size", math.nan),
+            scalars.get("step_size", math.nan),
             perf_counter() - run.began,
             run.failures.count,
-            noise_level(run.state.scalars),
+            noise_level(scalars) if "noise_variance" in scalars else math.nan,
             None if self.named is None else self.named(run.point()),
         )
+        record = tuple.__new__(StepRecord, fields)
         self.base = self.total = 0.0
         self.base_weight = self.total_weight = 0
         self.worst = self.told_worst

@@ -14,7 +14,7 @@ import numpy as np
 from vamo_bbo import backends
 from vamo_bbo._typing import Array, FloatArray, IndexArray, Tag
 from vamo_bbo.core import sampling
-from vamo_bbo.core.types import Answer, Probe, ProblemInfo
+from vamo_bbo.core.types import Answer, Batch, Probe, ProblemInfo
 from vamo_bbo.problem import FiniteSum
 from vamo_bbo.run import outputs
 from vamo_bbo.run.scaling import Scaling
@@ -23,6 +23,8 @@ __all__ = ["LARGE", "Objective"]
 
 LARGE = 1_000_000
 """Dimension from which points are written to one reused scratch array instead of a fresh array per call."""
+
+_NOTHING_DRAWN: tuple[Batch | None, int, IndexArray] = (None, 0, np.empty(0, dtype=np.int64))
 
 
 class Objective:
@@ -89,7 +91,7 @@ class Objective:
         plain = self.scaling.trivial and noise is None and not vectorized and jac is not True
         self.simple = plain and not isinstance(fun, FiniteSum)  # f(x) is all there is to a value
         self.exception: Exception | None = None
-        self._drawn: tuple[Any, IndexArray] = (None, np.empty(0, dtype=np.int64))
+        self._drawn = _NOTHING_DRAWN
         self.learn_mask = False  # set while x0 is evaluated: NaN there declares a coordinate of the gradient unknown
         self.mean_only = False  # whether the last losses were a batch mean
         self.sum = fun if isinstance(fun, FiniteSum) else None
@@ -110,7 +112,7 @@ class Objective:
         return {
             **self.__dict__,
             "exception": None,
-            "_drawn": (None, np.empty(0, dtype=np.int64)),
+            "_drawn": _NOTHING_DRAWN,
         }  # exceptions may hold anything, also what cannot be pickled
 
     @property
@@ -220,7 +222,9 @@ class Objective:
 
     def _gather(self, probes: Sequence[Probe], points: Array, answers: list[Answer]) -> None:
         """Evaluate on the device without waiting in between; the values come to the host in one piece."""
-        began, raw, lost = perf_counter(), list[Any](), dict[int, Answer]()
+        began = perf_counter()
+        raw: list[Any] = []
+        lost: dict[int, Answer] = {}
         for k, (probe, z) in enumerate(zip(probes, points, strict=True)):
             try:
                 raw.append(self._xp.asarray(self._call(z), dtype=np.float64).reshape(()))
@@ -282,9 +286,7 @@ class Objective:
     def samples(self, probe: Probe) -> int:
         """Return how many samples ``probe`` evaluates; 1 for an objective that is not a sum."""
         n = self.info.n_samples
-        if n is None:
-            return 1
-        return n if probe.batch is None else sampling_size(probe, n)
+        return 1 if n is None else batch_samples(probe.batch, n)
 
     def _call(self, x: Array) -> Any:
         return self.fun(x, *self.args, **self.keywords)  # type: ignore[operator]
@@ -329,11 +331,11 @@ class Objective:
         n = problem.n_samples
         batch = probe.batch
         if batch is not None:
-            key, idx = self._drawn
-            if key != (batch, seed):
+            drawn, key, idx = self._drawn
+            if (drawn is not batch and drawn != batch) or key != seed:
                 idx = sampling.indices(batch, seed, n)
                 if not idx.flags.writeable:  # the next probe probably has the same batch
-                    self._drawn = ((batch, seed), idx)
+                    self._drawn = (batch, seed, idx)
             return self._evaluate_batch(problem, probe, x, idx)
         parts = []
         for lo in range(0, n, problem.chunk_size):
@@ -352,6 +354,9 @@ class Objective:
         name = "FiniteSum: grad"
         if want in ("value", "values"):
             raw_losses = problem.losses(x, idx, *self.args, **self.keywords)
+            if type(raw_losses) is float and raw_losses - raw_losses == 0.0:  # a finite batch mean needs no more checks
+                self.mean_only = True
+                return tuple.__new__(Answer, (probe.id, raw_losses, None, None, count, None, 0.0, "", None))
         elif problem.value_and_grad is not None:
             name = "FiniteSum: value_and_grad"
             raw_losses, raw_gradient = problem.value_and_grad(x, idx, *self.args, **self.keywords)
@@ -395,16 +400,14 @@ def noise_of(probe: Probe, seed: int, kind: str) -> Any:
     return np.random.default_rng(sequence) if kind == "rng" else int(sequence.generate_state(1, np.uint32)[0])
 
 
-def sampling_size(probe: Probe, n: int) -> int:
-    """Return the number of samples of a probe's batch in a sum of ``n`` terms.
+def batch_samples(batch: Batch | None, n: int) -> int:
+    """Return the number of samples of a batch in a sum of ``n`` terms; None is all of them.
 
     Examples
     --------
-    >>> from vamo_bbo.core.types import AnchorRef, Batch
-    >>> sampling_size(Probe((0, 0, 0, 0), AnchorRef("x", 0), batch=Batch("epoch", 0, 0, 4)), 10)
+    >>> batch_samples(Batch("epoch", 0, 0, 4), 10)
     3
     """
-    batch = probe.batch
     if batch is None:
         return n
     if batch.kind == "range":

@@ -64,7 +64,8 @@ class SerialExecutor(InProcess):
             return []
         if self.objective.vectorized:
             return self._collect_rows()
-        queue, answers = self.queue, list[Answer]()
+        queue = self.queue
+        answers: list[Answer] = []
         deadline = perf_counter() + (self.slice if timeout is None else min(self.slice, timeout))
         try:
             self._work(answers, deadline)
