@@ -72,6 +72,7 @@ class RowDirections(ReferenceDirections):
         super().__init__(seed, size, arrays)
         self._windows: dict[tuple[int, int, int, int], _Window] = {}
         self._shape = (size,)
+        self._seen: Array | None = None
         self._last: tuple[Sequence[AnyDirection], Any, Array | None] = ([], None, None)
         self._last_row: tuple[AnyDirection | None, Any, Array | None] = (None, None, None)
 
@@ -160,19 +161,27 @@ class RowDirections(ReferenceDirections):
             norms += window.norms[a:b]
         return norms
 
-    def _takes(self, x: Any, out: Any) -> Any:
-        """Return the dtype if ``x`` may be read and ``out`` written without further questions, else None."""
+    def _takes(self, x: Any, out: Any, shape: tuple[int, ...]) -> Any:
+        """Return the dtype if ``x`` may be read and ``out``, of ``shape``, written as they are, else None."""
         try:
-            dtype, flags = out.dtype, out.flags
-            known = (dtype is _F64 or dtype is _F32) and x.dtype is dtype and x.shape == self._shape == out.shape
-            whole = known and flags.writeable and flags.c_contiguous and x.flags.c_contiguous
-            return dtype if whole and (out is x or not np.may_share_memory(x, out)) else None
+            dtype = out.dtype
+            if x is not self._seen:  # the iterate is the same array in every step
+                if (x.dtype is not _F64 and x.dtype is not _F32) or x.shape != self._shape or not x.flags.c_contiguous:
+                    return None
+                self._seen = x
+            if x.dtype is not dtype:
+                return None
+            flags = out.flags
+            if out is not x:
+                apart = out.shape == shape and flags.c_contiguous and not np.may_share_memory(x, out)
+                return dtype if apart and flags.writeable else None
+            return dtype if flags.writeable else None
         except AttributeError:
             return None
 
     def perturb(self, x: Array, u: AnyDirection, h: float, lo: int, hi: int, out: Array) -> None:
         """Write ``x + h * u`` to ``out``, which is ``x`` itself or does not overlap it."""
-        dtype = self._takes(x, out) if lo == 0 and hi == self.size else None
+        dtype = self._takes(x, out, self._shape) if lo == 0 and hi == self.size else None
         if dtype is not None and (row := self._row(u, dtype)) is not None:
             np.add(x, row * dtype.type(h), out)
             return None
@@ -180,8 +189,11 @@ class RowDirections(ReferenceDirections):
 
     def perturb_pair(self, x: Array, u: AnyDirection, h: float, lo: int, hi: int, plus: Array, minus: Array) -> None:
         """Write ``x + h * u`` to ``plus`` and ``x - h * u`` to ``minus``; neither overlaps another array."""
-        dtype = self._takes(x, plus) if lo == 0 and hi == self.size and x is not plus and x is not minus else None
-        apart = dtype is not None and self._takes(x, minus) is dtype and not np.may_share_memory(plus, minus)
+        whole = lo == 0 and hi == self.size and x is not plus and x is not minus
+        dtype = self._takes(x, plus, self._shape) if whole else None
+        apart = (
+            dtype is not None and self._takes(x, minus, self._shape) is dtype and not np.may_share_memory(plus, minus)
+        )
         if apart and (row := self._row(u, dtype)) is not None:
             step = row * dtype.type(h)  # type: ignore[union-attr]
             np.add(x, step, plus)
@@ -191,7 +203,8 @@ class RowDirections(ReferenceDirections):
 
     def perturb_rows(self, x: Array, us: Sequence[AnyDirection], hs: Sequence[float], out: Array) -> None:
         """Write ``x + hs[k] * us[k]`` to row k of ``out``, shape (len(us), d)."""
-        checks.check_rows(x, us, hs, out, self.size)
+        if len(us) != len(hs) or x is out or self._takes(x, out, (len(us), self.size)) is None:
+            checks.check_rows(x, us, hs, out, self.size)
         matrix = self._matrix(us, x.dtype) if us else None
         if matrix is None:
             return super().perturb_rows(x, us, hs, out)
@@ -208,22 +221,20 @@ class RowDirections(ReferenceDirections):
         out: Array,
     ) -> None:
         """Add ``sum_k a_k g_k[lo:hi] + sum_j c_j u_j`` to ``out``: the sum first, from 0, in this order."""
-        checks.check_accumulate(dense, lo, hi, out, self.size)
+        if dense or out is not self._seen or hi - lo != self.size:
+            checks.check_accumulate(dense, lo, hi, out, self.size)
         # Along a single column NumPy would not add one row after the other.
         matrix = self._matrix([u for _, u in terms], out.dtype) if terms and 1 < self.size == hi - lo else None
         if matrix is None:
             return super().accumulate(terms, dense, lo, hi, out)
         dtype = out.dtype
-        parts = matrix * np.array([c for c, _ in terms], dtype=dtype)[:, None]
-        if dense:
-            total = np.zeros_like(out)
-            for a, g in dense:
-                total += dtype.type(a) * g
-            for part in parts:
-                total += part
-            out += total
-        else:
-            out += np.add.reduce(parts, axis=0, initial=0.0)
+        parts = np.empty((len(terms) + 1, self.size), dtype)
+        total = parts[0]
+        total[...] = 0
+        for a, g in dense:
+            total += dtype.type(a) * g
+        np.multiply(matrix, np.array([c for c, _ in terms], dtype=dtype)[:, None], parts[1:])
+        out += np.add.reduce(parts, axis=0)
         return None
 
     def project(self, g: Array, us: Sequence[AnyDirection]) -> FloatArray:

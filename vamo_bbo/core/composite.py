@@ -55,9 +55,9 @@ class _Round(NamedTuple):
     key: tuple[int, int, int]
     ctx: Context
     recipe: Recipe
-    requests: Sequence[Request]
+    parts: Sequence[tuple[Request, int, int]]
+    """The requests, and where the probes of each begin and end."""
     probes: tuple[Probe, ...]
-    sizes: Sequence[int]
     ids: list[ProbeId]
     copies: int
 
@@ -214,16 +214,16 @@ class Composite:
         else:
             requests = recipe.plan(ctx)
         probes: list[Probe] = []
-        sizes: list[int] = []
+        parts: list[tuple[Request, int, int]] = []
         for request in requests:
-            part = request.estimator.plan(request, ctx, len(probes))
-            sizes.append(len(part))
-            probes += part
+            first = len(probes)
+            probes += request.estimator.plan(request, ctx, first)
+            parts.append((request, first, len(probes)))
         count = copies(state) if "replications" in state.scalars else 1
         if count > 1:
             probes = repeated(state, probes, count)
         ids = [p[0] for p in probes]
-        plan = state.cache["round"] = _Round(key, ctx, recipe, requests, tuple(probes), sizes, ids, count)
+        plan = state.cache["round"] = _Round(key, ctx, recipe, parts, tuple(probes), ids, count)
         state.cache.pop("known", None)
         return plan
 
@@ -282,15 +282,12 @@ class Composite:
             if freedom:
                 add_noise(scalars, variance, freedom)
         got: dict[str, Measured] = {}
-        start = 0
-        for request, size in zip(plan.requests, plan.sizes, strict=True):
-            end = start + size
-            measured = request.estimator.reduce(request, ctx, plan.probes[start:end], answers[start:end])
+        for request, a, b in plan.parts:
+            measured = request.estimator.reduce(request, ctx, plan.probes[a:b], answers[a:b])
             if measured is None:
                 self._failed(state)
                 return
             got[request.name] = measured
-            start = end
         if state.phase < 0:
             assert self.calibration is not None
             self._next(state, self.calibration.close(ctx, got))
@@ -338,7 +335,8 @@ class Composite:
     def _next(self, state: State, phase: int) -> None:
         state.phase = phase
         state.attempt = 0
-        state.inbox.clear()
+        if state.inbox:
+            state.inbox.clear()
 
     def _spend(self, state: State, plan: _Round, answers: Sequence[Answer]) -> None:
         """Note what the round cost, for schedules that need the end of the budget."""
@@ -366,7 +364,8 @@ class Composite:
     def _apply(self, ctx: Context, estimate: Estimate) -> bool:
         """Move x by the rule; return False if the estimate is not finite."""
         state, rule = ctx.state, self.rule
-        needs_rate = rule.learning_rate is None and "learning_rate" not in state.scalars
+        arrays = state.arrays
+        needs_rate = "learning_rate" not in state.scalars and rule.learning_rate is None
         reductions: Mapping[str, float] = _NO_REDUCTIONS
         if needs_rate or rule.reductions:
             rms = self._rms(ctx, estimate)
@@ -377,7 +376,6 @@ class Composite:
                 set_learning_rate(state, rms)
         scalars = rule.scalars(ctx, reductions)
         state.scalars["step_size"] = scalars["learning_rate"]
-        arrays = state.arrays
         if "last_good" in arrays:
             arrays["last_good"][...] = arrays["x"]
         if rule.linear:
@@ -396,10 +394,11 @@ class Composite:
             ((c, u),) = estimate.terms
             ctx.directions.perturb(x, u, factor * c, 0, ctx.size, x)
         else:
-            step = factor * estimate
+            terms = tuple([(factor * c, u) for c, u in estimate.terms])
+            dense = [(factor * a, g) for a, g in estimate.dense] if estimate.dense else ()
             if "last_good" not in arrays:
-                state.undo = step.terms
-            ctx.directions.accumulate(step.terms, step.dense, 0, ctx.size, x)
+                state.undo = terms
+            ctx.directions.accumulate(terms, dense, 0, ctx.size, x)
         if info.lower is not None:
             x.clip(info.lower, info.upper, out=x)
 
