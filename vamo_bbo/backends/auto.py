@@ -2,15 +2,15 @@
 
 Importing numba and loading kernels costs about half a second (several, when they must be compiled first), which a
 short run at a small dimension never earns back. Both backends give the same bits, so a run may change over at any
-call: it does when what the reference has done so far would have paid for loading the kernels, or at once where the
-process has loaded them already or the vectors are long. The rule counts work, not time: it is the same in every run.
+call: it does when what the reference has done so far, in all runs of the process, would have paid for loading the
+kernels, or at once where the process has loaded them already or the vectors are long. The rule counts work, not time.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -52,12 +52,14 @@ class AutoDirections:
     4.0
     """
 
+    spent: ClassVar[float] = 0.0
+    """Seconds of work, by the estimate above, of all runs of this process."""
+
     def __init__(self, seed: int, size: int, arrays: Mapping[str, Array], threads: int | None = None) -> None:
         self._reference = (RowDirections if size <= ROWS else ReferenceDirections)(seed, size, arrays)
         self.seed = seed
         self.size = size
         self._arrays = arrays
-        self._spent = 0.0
         self._threads = threads
         if "vamo_bbo.backends.numba_cpu" in sys.modules:
             self._load()
@@ -71,8 +73,8 @@ class AutoDirections:
 
     def _now(self, name: str, directions: int, elements: int) -> Any:
         """Return the method that does this piece of work."""
-        self._spent += directions * (CALL_COST + elements * ELEMENT_COST)
-        if self._spent < PATIENCE and self.size < LARGE:
+        AutoDirections.spent += directions * (CALL_COST + elements * ELEMENT_COST)
+        if AutoDirections.spent < PATIENCE and self.size < LARGE:
             return getattr(self._reference, name)
         self._load()
         return getattr(self, name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 
 from vamo_bbo.core.types import Batch, Probe, ProblemInfo
 from vamo_bbo.run.objective import batch_samples
@@ -45,13 +45,16 @@ class Ledger:
         free_values: bool = False,
     ) -> None:
         self.n = info.n_samples
+        self.calls_only = info.n_samples is None and info.gradient == "none"  # every probe is one value
         self.maxfev, self.maxjev = maxfev, maxjev
         self.free_values = free_values
         self.nfev = self.njev = self.nfev_samples = self.njev_samples = 0
         self.pending_fev = self.pending_jev = 0
 
-    def total(self, probes: Iterable[Probe]) -> tuple[int, int, int, int]:
+    def total(self, probes: Collection[Probe]) -> tuple[int, int, int, int]:
         """Return the calls and samples of values, and the calls and samples of gradients, that ``probes`` cost."""
+        if self.calls_only:
+            return len(probes), len(probes), 0, 0
         n, free = self.n, self.free_values
         calls = values = gradient_calls = gradients = 0
         batch: Batch | None = None
@@ -98,7 +101,7 @@ class Ledger:
             self.njev_samples += gradients
             self.pending_jev -= gradients
 
-    def release(self, probes: Iterable[Probe]) -> None:
+    def release(self, probes: Collection[Probe]) -> None:
         """Give back the reservation of probes that were not evaluated."""
         _, values, _, gradients = self.total(probes)
         self.pending_fev -= values
