@@ -238,7 +238,8 @@ class Difference:
                 differences.append(leg - base)
             return differences, [base]
         means: list[Any] = []
-        for plus, minus in zip(legs[::2], legs[1::2], strict=True):
+        pairs = iter(legs)
+        for plus, minus in zip(pairs, pairs, strict=True):
             differences.append(plus - minus)
             means.append(0.5 * (plus + minus))
         return differences, means
@@ -249,11 +250,13 @@ class Difference:
         """Return the measurement of finite ``weight * differences``."""
         us: list[AnyDirection] = []
         quotients: list[float] = []
-        width = 2.0 if self.central else 1.0
-        for probe, difference in zip(legs[::2] if self.central else legs[1:], differences, strict=True):
+        k, stride, width = (0, 2, 2.0) if self.central else (1, 1, 1.0)
+        for difference in differences:
             if difference - difference == 0.0:  # neither NaN nor infinite
-                us.append(probe[2])  # type: ignore[arg-type]
-                quotients.append(weight * difference / (width * probe[3]))
+                leg = legs[k]
+                us.append(leg[2])  # type: ignore[arg-type]
+                quotients.append(weight * difference / (width * leg[3]))
+            k += stride
         if not us:
             return None
         factor = self._factor(ctx, len(us))

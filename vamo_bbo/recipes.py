@@ -228,9 +228,12 @@ class ControlVariate:
             Request("snapshot", self.control, ctx.anchor("snapshot"), batch, self._control_stream(ctx)),
         )
 
+    def _snapshot_stream(self, ctx: Context) -> Stream:
+        return Stream(Tag.FULL, int(ctx.scalars["snapshot_step"]), int(ctx.scalars["snapshot_attempt"]))
+
     def _control_stream(self, ctx: Context) -> Stream:
         if self.pairing == "epoch":
-            return Stream(Tag.FULL, int(ctx.scalars["snapshot_step"]), int(ctx.scalars["snapshot_attempt"]))
+            return self._snapshot_stream(ctx)
         return ctx.stream(Tag.MAIN if self.pairing == "step" else Tag.CONTROL)
 
     def combine(self, ctx: Context, got: Mapping[str, Measured]) -> Estimate | None:
@@ -278,8 +281,12 @@ class ControlVariate:
     def _directions(self, ctx: Context) -> list[Direction]:
         """Return the snapshot's directions."""
         assert isinstance(self.control, Difference)
-        stream = Stream(Tag.FULL, int(ctx.scalars["snapshot_step"]), int(ctx.scalars["snapshot_attempt"]))
-        return self.control.directions(Request("full", self.control, ctx.anchor("x"), (), stream), ctx)
+        stream = self._snapshot_stream(ctx)
+        known, us = ctx.state.cache.get("snapshot_directions", (None, []))
+        if known != stream:
+            us = self.control.directions(Request("full", self.control, ctx.anchor("x"), (), stream), ctx)
+            ctx.state.cache["snapshot_directions"] = stream, us
+        return us  # type: ignore[no-any-return]
 
     def _aligned(self, ctx: Context, measured: Measured) -> FloatArray:
         """Return the differences in the order of the snapshot's directions, NaN where one failed, shape (q,)."""
@@ -331,7 +338,7 @@ class ControlVariate:
     def _along(self, ctx: Context, coefficients: FloatArray) -> Estimate:
         """Return ``sum_j c_j u_j`` over the snapshot's directions."""
         pairs = zip(coefficients.tolist(), self._directions(ctx), strict=True)
-        return Estimate(tuple((c, u) for c, u in pairs if not math.isnan(c)))
+        return Estimate(tuple([(c, u) for c, u in pairs if c == c]))  # not NaN
 
 
 @dataclass(frozen=True, slots=True)

@@ -255,7 +255,16 @@ class NumbaDirections:
 
     def norms2(self, us: Sequence[AnyDirection]) -> list[float]:
         """Return the squared norms of several directions."""
-        return [self.norm2(u) for u in us]
+        known = [self._norms.get(u) for u in us]  # type: ignore[arg-type]
+        if None not in known:
+            return known  # type: ignore[return-value]
+        if any(type(u) is not Direction or u[5] is not None for u in us):
+            return [self.norm2(u) for u in us]
+        if len(self._norms) >= checks.CACHED_NORMS:
+            self._norms.clear()
+        norms: list[float] = self._sums(np.empty(0), us, own=True).tolist()
+        self._norms.update(zip(us, norms, strict=True))  # type: ignore[arg-type]
+        return norms
 
     # ---- many directions ----
 

@@ -55,19 +55,22 @@ class Ledger:
         """Return the calls and samples of values, and the calls and samples of gradients, that ``probes`` cost."""
         if self.calls_only:
             return len(probes), len(probes), 0, 0
-        n, free = self.n, self.free_values
+        n = self.n
         calls = values = gradient_calls = gradients = 0
         batch: Batch | None = None
         samples = 1 if n is None else n
-        for _, _, _, _, of, want, _, _ in probes:
-            if of is not batch and n is not None:  # the probes of a round mostly share a batch
-                batch, samples = of, batch_samples(of, n)
-            if want != "gradient" and not (free and want == "both"):
-                calls += 1
-                values += samples
+        for probe in probes:
+            if probe[4] is not batch and n is not None:  # the probes of a round mostly share a batch
+                batch = probe[4]
+                samples = batch_samples(batch, n)
+            want = probe[5]
             if want == "gradient" or want == "both":
                 gradient_calls += 1
                 gradients += samples
+                if want == "gradient" or self.free_values:
+                    continue
+            calls += 1
+            values += samples
         return calls, values, gradient_calls, gradients
 
     def afford(self, probes: Sequence[Probe]) -> str | None:
@@ -90,7 +93,7 @@ class Ledger:
         self.pending_jev += gradients
         return None
 
-    def count(self, *probes: Probe) -> None:
+    def count(self, probes: Collection[Probe]) -> None:
         """Turn the reservations of evaluated probes, failed or not, into counts."""
         calls, values, gradient_calls, gradients = self.total(probes)
         self.nfev += calls

@@ -145,7 +145,7 @@ class Objective:
         """
         began = perf_counter()
         try:
-            x = z if self.scaling.trivial else self.scaling.to_user(z)
+            x = self.scaling.to_user(z)
             if self.noise is not None:
                 self.keywords = {self.noise: noise_of(probe, seed, self.noise)}
             if self.sum is not None:
@@ -193,13 +193,15 @@ class Objective:
         if self.info.device and self.simple and all(probe.want == "value" for probe in probes):
             self._gather(probes, points, answers)
             return perf_counter() > until or min(answer.value for answer in answers) <= target
-        fun, args, simple, new = self.fun, self.args, self.simple, tuple.__new__
+        call, simple, new = self._call, self.simple, tuple.__new__
+        if simple and not self.args:
+            call = self.fun  # type: ignore[assignment]
         now = perf_counter()
         for probe, z in zip(probes, points, strict=True):
             if simple and probe[5] == "value":  # the hot path of cheap objectives
                 began = now
                 try:
-                    value = fun(z, *args)  # type: ignore[operator]
+                    value = call(z)
                     if type(value) is not float:
                         value = outputs.scalar(value)
                 except (StopIteration, outputs.OutputError):
@@ -328,8 +330,7 @@ class Objective:
         return g, None
 
     def _evaluate_sum(self, problem: FiniteSum, probe: Probe, x: Array, seed: int) -> Answer:
-        n = problem.n_samples
-        batch = probe.batch
+        batch, n = probe[4], problem.n_samples
         if batch is not None:
             drawn, key, idx = self._drawn
             if (drawn is not batch and drawn != batch) or key != seed:
@@ -346,7 +347,7 @@ class Objective:
         return parts[0] if len(parts) == 1 else _join(probe, parts)
 
     def _evaluate_batch(self, problem: FiniteSum, probe: Probe, x: Array, idx: IndexArray) -> Answer:
-        count, want = len(idx), probe.want
+        count, want = len(idx), probe[5]
         if self.info.device:
             idx = self._xp.asarray(idx)
         raw_losses: Any = None
@@ -356,7 +357,7 @@ class Objective:
             raw_losses = problem.losses(x, idx, *self.args, **self.keywords)
             if type(raw_losses) is float and raw_losses - raw_losses == 0.0:  # a finite batch mean needs no more checks
                 self.mean_only = True
-                return tuple.__new__(Answer, (probe.id, raw_losses, None, None, count, None, 0.0, "", None))
+                return tuple.__new__(Answer, (probe[0], raw_losses, None, None, count, None, 0.0, "", None))
         elif problem.value_and_grad is not None:
             name = "FiniteSum: value_and_grad"
             raw_losses, raw_gradient = problem.value_and_grad(x, idx, *self.args, **self.keywords)
