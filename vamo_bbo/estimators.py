@@ -265,7 +265,7 @@ class Difference:
             scales = self._scales(us, ctx)
             quotients = [quotient * scale for quotient, scale in zip(quotients, scales, strict=True)]
             weights = [factor * scale for scale in scales]
-        terms = tuple([(w * quotient, u) for w, quotient, u in zip(weights, quotients, us, strict=True)])
+        terms = tuple([(weights[j] * quotients[j], u) for j, u in enumerate(us)])
         value = sum(values) / len(values)
         if value - value != 0.0:
             finite = [v for v in values if math.isfinite(v)]

@@ -78,6 +78,7 @@ class NumbaDirections:
         self._pool = Pool(threads)
         self._perturb: dict[Any, Kernel] = {}
         self._perturb64: Any = None
+        self._pair64: Any = None
         self._last: tuple[Sequence[AnyDirection], Array] = ([], _NO_TABLE)
         self._layouts: dict[int, tuple[struct.Struct, Array]] = {}
         self._kernels: dict[tuple[str, Any], Kernel] = {}  # dtype.name takes a microsecond
@@ -197,7 +198,7 @@ class NumbaDirections:
         if u.__class__ is Direction and u[5] is None and hi - lo < CROSSOVER:
             law, step, index, count, tag, _ = u
             try:
-                kernel = self._kernels["perturb_pair", plus.dtype]
+                kernel = self._pair64 if plus.dtype is _F64 else self._kernels["perturb_pair", plus.dtype]
                 rest = (law + 0, step, index, count, tag + 0, self._key)
                 if not kernel(x, plus, minus, h, lo, hi, self.size, *rest):
                     return None
@@ -218,6 +219,7 @@ class NumbaDirections:
             self.perturb(x, u, h, lo, hi, plus)
             return self.perturb(x, u, -h, lo, hi, minus)
         kernel = self._kernel("perturb_pair", x.dtype)
+        self._pair64 = self._kernels.get(("perturb_pair", _F64))
         h, rest = float(h), (self.size, u.law + 0, u.step, u.index, u.count, u.tag + 0, self._key)
 
         def work(a: int, b: int) -> None:
