@@ -346,7 +346,7 @@ class Composite:
         else:
             spent = 0.0
             for probe, answer in zip(plan.probes, answers, strict=True):
-                spent += answer.n_samples if probe.want[0] == "v" else info.grad_cost * answer.n_samples
+                spent += answer[4] if probe[5][0] == "v" else info.grad_cost * answer[4]  # samples, want
         spent = scalars["spent"] = scalars["spent"] + spent
         scalars["progress"] = min(1.0, spent / scalars["horizon"])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 
-from vamo_bbo.core.types import Batch, Probe, ProblemInfo
+from vamo_bbo.core.types import Probe, ProblemInfo
 from vamo_bbo.run.objective import batch_samples
 
 __all__ = ["Ledger"]
@@ -53,25 +53,22 @@ class Ledger:
 
     def total(self, probes: Collection[Probe]) -> tuple[int, int, int, int]:
         """Return the calls and samples of values, and the calls and samples of gradients, that ``probes`` cost."""
-        if self.calls_only:
+        if self.calls_only or not probes:
             return len(probes), len(probes), 0, 0
-        n = self.n
-        calls = values = gradient_calls = gradients = 0
-        batch: Batch | None = None
-        samples = 1 if n is None else n
-        for probe in probes:
-            if probe[4] is not batch and n is not None:  # the probes of a round mostly share a batch
-                batch = probe[4]
-                samples = batch_samples(batch, n)
-            want = probe[5]
-            if want == "gradient" or want == "both":
-                gradient_calls += 1
-                gradients += samples
-                if want == "gradient" or self.free_values:
-                    continue
-            calls += 1
-            values += samples
-        return calls, values, gradient_calls, gradients
+        wants = [probe[5] for probe in probes]
+        gradients, both = wants.count("gradient"), wants.count("both")
+        calls, gradient_calls = len(wants) - gradients - (both if self.free_values else 0), gradients + both
+        if self.n is None:
+            return calls, calls, gradient_calls, gradient_calls
+        batches = [probe[4] for probe in probes]
+        if batches.count(batches[0]) == len(batches):  # as in most rounds
+            samples = batch_samples(batches[0], self.n)
+            return calls, samples * calls, gradient_calls, samples * gradient_calls
+        sizes = [batch_samples(batch, self.n) for batch in batches]
+        free = ("gradient", "both") if self.free_values else ("gradient",)
+        values = sum([size for size, want in zip(sizes, wants, strict=True) if want not in free])
+        asked = sum([size for size, want in zip(sizes, wants, strict=True) if want in ("gradient", "both")])
+        return calls, values, gradient_calls, asked
 
     def afford(self, probes: Sequence[Probe]) -> str | None:
         """Reserve the cost of all ``probes`` and return None; or reserve nothing and name the limit that is in the way.
