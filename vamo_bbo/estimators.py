@@ -173,10 +173,10 @@ class Difference:
         """Return the factor that makes the raw direction rms-1 over the coordinates it touches."""
         if isinstance(u, StoredDirection):
             return math.sqrt(ctx.size)
-        return 1.0 if u.law is not Law.SPHERE else self._scales([u], ctx)[0]
+        return 1.0 if u.law is not Law.SPHERE else self.scales([u], ctx)[0]
 
-    def _scales(self, us: Sequence[AnyDirection], ctx: Context) -> list[float]:
-        """Return these factors of SPHERE directions."""
+    def scales(self, us: Sequence[AnyDirection], ctx: Context) -> list[float]:
+        """Return these factors for SPHERE directions of one mask."""
         mask = us[0][5]  # type: ignore[misc]
         size = ctx.size if mask is None else int(ctx.arrays[mask].sum())
         return [math.sqrt(size / norm2) for norm2 in ctx.directions.norms2(us)]
@@ -190,7 +190,7 @@ class Difference:
         want: Want = "values" if ctx.info.n_samples is not None and ctx.info.per_sample else "value"
         us: Sequence[AnyDirection] = self.directions(request, ctx)
         sphere, h, k = self.law is Law.SPHERE, length, first
-        scales = self._scales(us, ctx) if sphere else ()
+        scales = self.scales(us, ctx) if sphere else ()
         new, central = tuple.__new__, self.central  # a hot loop: half the time of Probe(...)
         probes: list[Probe] = []
         add = probes.append
@@ -262,7 +262,7 @@ class Difference:
         factor = self._factor(ctx, len(us))
         weights = [factor] * len(us)
         if self.law is Law.SPHERE:  # h = length * scale
-            scales = self._scales(us, ctx)
+            scales = self.scales(us, ctx)
             quotients = [quotient * scale for quotient, scale in zip(quotients, scales, strict=True)]
             weights = [factor * scale for scale in scales]
         terms = tuple([(weights[j] * quotients[j], u) for j, u in enumerate(us)])

@@ -465,7 +465,7 @@ class Residual:
         share = scalars.get("surrogate_weight", 1.0)
         along = ctx.project(s, us).tolist()
         if self.target.law is Law.SPHERE:
-            along = [p * self.target.scale(u, ctx) for p, u in zip(along, us, strict=True)]
+            along = [p * scale for p, scale in zip(along, self.target.scales(us, ctx), strict=True)]
         weights = target.weights
         if self.mixing != 1.0:
             norms2 = ctx.directions.norms2(us) if self.mixing == "optimal" else [1.0]

@@ -221,7 +221,7 @@ class RowDirections(ReferenceDirections):
         out: Array,
     ) -> None:
         """Add ``sum_k a_k g_k[lo:hi] + sum_j c_j u_j`` to ``out``: the sum first, from 0, in this order."""
-        if dense or out is not self._seen or hi - lo != self.size:
+        if dense or out is not self._seen or lo != 0 or hi != self.size:
             checks.check_accumulate(dense, lo, hi, out, self.size)
         # Along a single column NumPy would not add one row after the other.
         matrix = self._matrix([u for _, u in terms], out.dtype) if terms and 1 < self.size == hi - lo else None

@@ -190,7 +190,6 @@ class _Loop:
         self.target = -math.inf if budget.f_target is None else budget.f_target
         self.deadline = math.inf if budget.max_time is None else run.began + budget.max_time
         self.maxiter = math.inf if budget.maxiter is None else budget.maxiter
-        self.max_failures = math.inf if budget.max_failures is None else budget.max_failures
         self.base = self.total = 0.0  # weighted sums of the values at the step's base point, and of all its values
         self.base_weight = self.total_weight = 0
         self.compared = self.differs = False
@@ -260,8 +259,8 @@ class _Loop:
             raise _Stop
         if run.nit >= self.maxiter:
             self.stop(Code.MAXITER)
-        if run.failures.count > self.max_failures:
-            self.stop(Code.FAILURES, f"max_failures={self.max_failures}")
+        if self.budget.max_failures is not None and run.failures.count > self.budget.max_failures:
+            self.stop(Code.FAILURES, f"max_failures={self.budget.max_failures}")
         return fresh
 
     def submit(self, fresh: Sequence[Probe]) -> None:

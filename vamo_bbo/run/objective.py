@@ -224,9 +224,7 @@ class Objective:
 
     def _gather(self, probes: Sequence[Probe], points: Array, answers: list[Answer]) -> None:
         """Evaluate on the device without waiting in between; the values come to the host in one piece."""
-        began = perf_counter()
-        raw: list[Any] = []
-        lost: dict[int, Answer] = {}
+        began, raw, lost = perf_counter(), list[Any](), dict[int, Answer]()
         for k, (probe, z) in enumerate(zip(probes, points, strict=True)):
             try:
                 raw.append(self._xp.asarray(self._call(z), dtype=np.float64).reshape(()))
