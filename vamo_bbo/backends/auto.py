@@ -71,13 +71,13 @@ class AutoDirections:
         for name in _OPERATIONS:
             setattr(self, name, getattr(compiled, name))
 
-    def _now(self, name: str, directions: int, elements: int) -> Any:
-        """Return the method that does this piece of work."""
+    def _work(self, directions: int, elements: int) -> Any:
+        """Count a piece of work and return who does it."""
         AutoDirections.spent += directions * (CALL_COST + elements * ELEMENT_COST)
         if AutoDirections.spent < PATIENCE and self.size < LARGE:
-            return getattr(self._reference, name)
+            return self._reference
         self._load()
-        return getattr(self, name)
+        return self
 
     def words(self, u: AnyDirection, lo: int, hi: int) -> Array:
         """Return the random words behind coordinates lo..hi."""
@@ -89,19 +89,19 @@ class AutoDirections:
 
     def fill(self, u: AnyDirection, lo: int, hi: int, out: Array) -> None:
         """Write the elements of ``u`` to ``out``, zeros outside its support."""
-        self._now("fill", 1, hi - lo)(u, lo, hi, out)
+        self._work(1, hi - lo).fill(u, lo, hi, out)
 
     def perturb(self, x: Array, u: AnyDirection, h: float, lo: int, hi: int, out: Array) -> None:
         """Write ``x + h * u`` to ``out``, which is ``x`` itself or does not overlap it."""
-        self._now("perturb", 1, hi - lo)(x, u, h, lo, hi, out)
+        self._work(1, hi - lo).perturb(x, u, h, lo, hi, out)
 
     def perturb_pair(self, x: Array, u: AnyDirection, h: float, lo: int, hi: int, plus: Array, minus: Array) -> None:
         """Write ``x + h * u`` to ``plus`` and ``x - h * u`` to ``minus``; neither overlaps another array."""
-        self._now("perturb_pair", 2, hi - lo)(x, u, h, lo, hi, plus, minus)
+        self._work(2, hi - lo).perturb_pair(x, u, h, lo, hi, plus, minus)
 
     def perturb_rows(self, x: Array, us: Sequence[AnyDirection], hs: Sequence[float], out: Array) -> None:
         """Write ``x + hs[k] * us[k]`` to row k of ``out``, shape (len(us), d)."""
-        self._now("perturb_rows", len(us), self.size)(x, us, hs, out)
+        self._work(len(us), self.size).perturb_rows(x, us, hs, out)
 
     def accumulate(
         self,
@@ -112,24 +112,24 @@ class AutoDirections:
         out: Array,
     ) -> None:
         """Add ``sum_k a_k g_k[lo:hi] + sum_j c_j u_j`` to ``out``: the sum first, from 0, in this order."""
-        self._now("accumulate", len(terms) + 1, hi - lo)(terms, dense, lo, hi, out)
+        self._work(len(terms) + 1, hi - lo).accumulate(terms, dense, lo, hi, out)
 
     def project(self, g: Array, us: Sequence[AnyDirection]) -> FloatArray:
         """Return ``<g, u_j>`` for every direction, over its support only."""
-        result: FloatArray = self._now("project", len(us), self.size)(g, us)
+        result: FloatArray = self._work(len(us), self.size).project(g, us)
         return result
 
     def dot(self, a: Array, b: Array) -> float:
         """Return ``<a, b>`` of two full vectors."""
-        return float(self._now("dot", 1, self.size // 8)(a, b))
+        return float(self._work(1, self.size // 8).dot(a, b))
 
     def norm2(self, u: AnyDirection) -> float:
         """Return the squared norm of the elements of ``u``."""
-        return float(self._now("norm2", 1, self.size)(u))
+        return float(self._work(1, self.size).norm2(u))
 
     def norms2(self, us: Sequence[AnyDirection]) -> list[float]:
         """Return the squared norms of several directions."""
-        norms: list[float] = self._now("norms2", len(us), self.size)(us)
+        norms: list[float] = self._work(len(us), self.size).norms2(us)
         return norms
 
 

@@ -20,7 +20,7 @@ __all__ = ["RowDirections"]
 
 AHEAD, ELEMENTS = 256, 1 << 15
 """Rows, and elements of them, that are generated together at most: it takes twice as long as for a single row."""
-GROWTH = 8
+GROWTH = 16
 """A window has at most this many times the steps that were asked for of the one before: few rows are made in vain."""
 STREAMS = 16
 """Streams whose windows are kept."""
@@ -34,19 +34,14 @@ class _Window:
     __slots__ = ("latest", "norms", "rows", "start", "stop", "used", "wide")
 
     def __init__(self, seed: int, first: Direction, steps: int, size: int) -> None:
-        law, self.start, index, count, tag, _ = first
+        self.start = first.step
         self.stop = self.start + steps
         self.latest, self.used = self.start, 1
         """The step that was last asked for, and how many were."""
-        names = [
-            tuple.__new__(Direction, (law, step, index + j, count, tag, None))
-            for step in range(self.start, self.stop)
-            for j in range(count)
-        ]
-        self.rows = layout.elements(seed, names, 0, size)
+        self.rows = layout.elements(seed, layout.consecutive(first, steps), 0, size)
         """Shape (directions of all steps, d)."""
         self.wide: FloatArray = self.rows.astype(np.float64)
-        self.norms = _sums(self.wide * self.wide) if law == Law.SPHERE else []
+        self.norms = _sums(self.wide * self.wide) if first.law == Law.SPHERE else []
         """Squared norms, where estimators ask for them."""
 
 
