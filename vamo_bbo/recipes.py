@@ -92,7 +92,8 @@ class Plain:
     def plan(self, ctx: Context) -> tuple[Request, ...]:
         """Return the one request."""
         batches = _NO_BATCH if ctx.info.n_samples is None else (ctx.mini_batch(),)
-        return (Request("x", self.estimator, ctx.anchor("x"), batches, ctx.stream(Tag.MAIN)),)
+        fields = ("x", self.estimator, ctx.anchor("x"), batches, ctx.stream(Tag.MAIN), False)
+        return (tuple.__new__(Request, fields),)
 
     def combine(self, ctx: Context, got: Mapping[str, Measured]) -> Estimate | None:
         """Return the estimate as it is."""

@@ -222,8 +222,8 @@ class Composite:
         count = copies(state) if "replications" in state.scalars else 1
         if count > 1:
             probes = repeated(state, probes, count)
-        ids = [p[0] for p in probes]
-        plan = state.cache["round"] = _Round(key, ctx, recipe, parts, tuple(probes), ids, count)
+        fields = (key, ctx, recipe, parts, tuple(probes), [p[0] for p in probes], count)
+        plan = state.cache["round"] = tuple.__new__(_Round, fields)
         state.cache.pop("known", None)
         return plan
 

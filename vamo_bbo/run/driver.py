@@ -267,7 +267,8 @@ class _Loop:
         """Start ``fresh`` if all of it fits into the budget; else wait for what is under way, or end."""
         limit = self.run.ledger.afford(fresh)
         if limit is None:
-            self.in_flight.update([(probe[0], probe) for probe in fresh])
+            for probe in fresh:
+                self.in_flight[probe[0]] = probe
             self.executor.submit(self.run.state, fresh)
         elif not self.in_flight:
             self.stop(
