@@ -211,6 +211,7 @@ def test_automatic_choice_changes_over_without_a_trace(monkeypatch):
 
     monkeypatch.delitem(auto.sys.modules, "vamo_bbo.backends.numba_cpu")
     monkeypatch.setattr(auto, "PATIENCE", 20 * auto.CALL_COST)
+    monkeypatch.setattr(auto.AutoDirections, "spent", 0.0)
     d, x = 10, vector(10, "float64")
     chosen, slow = auto.AutoBackend().bind(SEED, d, {}), get("numpy").bind(SEED, d, {})
     assert "perturb" not in vars(chosen)
@@ -221,3 +222,19 @@ def test_automatic_choice_changes_over_without_a_trace(monkeypatch):
         slow.perturb(x, u, 0.1, 0, d, b)
         assert same_bits(a, b)
     assert "perturb" in vars(chosen)
+
+
+def test_automatic_choice_counts_the_work_of_all_runs(monkeypatch):
+    from vamo_bbo.backends import auto
+
+    monkeypatch.delitem(auto.sys.modules, "vamo_bbo.backends.numba_cpu")
+    monkeypatch.setattr(auto, "PATIENCE", 20 * auto.CALL_COST)
+    monkeypatch.setattr(auto.AutoDirections, "spent", 0.0)
+    changed = []
+    for seed in range(30):
+        chosen = auto.AutoBackend().bind(seed, 1, {})
+        chosen.perturb(np.zeros(1), Direction(Law.RADEMACHER, 0, 0, 1), 0.1, 0, 1, np.empty(1))
+        changed.append("perturb" in vars(chosen))
+    assert changed == sorted(changed)
+    assert not changed[0]
+    assert changed[-1]
