@@ -64,7 +64,9 @@ def materialize_rows(state: State, probes: Sequence[Probe], out: Array) -> Array
         elif u is None:
             out[start] = arrays[anchor[0]]
         else:
-            while end < count and probes[end][1] is anchor and probes[end][2] is not None and probes[end][7] is None:
+            for probe in probes[end:]:
+                if probe[1] is not anchor or probe[2] is None or probe[7] is not None:
+                    break
                 end += 1
             x, directions = arrays[anchor[0]], directions_of(state)
             if end - start == 1:
