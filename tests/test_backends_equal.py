@@ -100,6 +100,7 @@ def test_reductions(kind, d, dtype):
     for u in us:
         assert slow.norm2(u) == fast.norm2(u), u
         assert fast.norm2(u) == fast.norm2(u)
+    assert slow.norms2(us) == fast.norms2(us) == [slow.norm2(u) for u in us]
 
 
 @pytest.mark.slow
@@ -162,7 +163,7 @@ def test_rows_made_ahead_are_those_of_their_steps(law, dtype, monkeypatch):
     from vamo_bbo.backends import rows
 
     monkeypatch.setattr(rows, "AHEAD", 15)
-    monkeypatch.setattr(rows, "KEPT", 40)
+    monkeypatch.setattr(rows, "STREAMS", 2)
     d, x = 10, vector(10, dtype)
     slow, fast = pair(RowDirections, d)
     for step in [*range(2**32 - 9, 2**32 + 9), 3, 4, 4, 3, 5, *range(2**48 - 9, 2**48)]:
@@ -172,8 +173,27 @@ def test_rows_made_ahead_are_those_of_their_steps(law, dtype, monkeypatch):
             slow.perturb_rows(x, us, [0.1] * count, a)
             fast.perturb_rows(x, us, [0.1] * count, b)
             assert same_bits(a, b)
-            assert [slow.norm2(u) for u in us] == [fast.norm2(u) for u in us]
-        assert len(fast._rows) <= 40 + 15
+            assert slow.norms2(us) == fast.norms2(us) == [fast.norm2(u) for u in us]
+        assert sum(len(window.rows) for window in fast._windows.values()) <= 2 * 15
+
+
+@pytest.mark.parametrize(("stride", "calls", "rows_per_use"), [(1, 90, 1.1), (2, 150, 2.1), (100, 1800, 16.0)])
+def test_streams_side_by_side_do_not_throw_away_each_others_rows(stride, calls, rows_per_use, monkeypatch):
+    from vamo_bbo.backends import rows
+
+    made = []
+    elements = rows.layout.elements
+    monkeypatch.setattr(rows.layout, "elements", lambda *args: made.append(elements(*args)) or made[-1])
+    d, count, steps = 10, 8, 600
+    directions, x, out = RowDirections(SEED, d, {}), vector(d, "float64"), np.empty((count, d))
+    for step in range(0, steps * stride, stride):
+        for tag in range(3):
+            us = [Direction(Law.SPHERE, step, j, count, tag) for j in range(count)]
+            directions.perturb_rows(x, us, [0.1] * count, out)
+            assert min(directions.norms2(us)) > 0
+        directions.accumulate([(0.1, Direction(Law.SPHERE, step, 0, count, tag)) for tag in range(3)], [], 0, d, x)
+    assert len(made) <= calls
+    assert sum(map(len, made)) <= rows_per_use * 3 * count * steps
 
 
 def test_automatic_choice_never_takes_the_reference_for_long_vectors(monkeypatch):
@@ -191,6 +211,7 @@ def test_automatic_choice_changes_over_without_a_trace(monkeypatch):
 
     monkeypatch.delitem(auto.sys.modules, "vamo_bbo.backends.numba_cpu")
     monkeypatch.setattr(auto, "PATIENCE", 20 * auto.CALL_COST)
+    monkeypatch.setattr(auto.AutoDirections, "spent", 0.0)
     d, x = 10, vector(10, "float64")
     chosen, slow = auto.AutoBackend().bind(SEED, d, {}), get("numpy").bind(SEED, d, {})
     assert "perturb" not in vars(chosen)
@@ -201,3 +222,19 @@ def test_automatic_choice_changes_over_without_a_trace(monkeypatch):
         slow.perturb(x, u, 0.1, 0, d, b)
         assert same_bits(a, b)
     assert "perturb" in vars(chosen)
+
+
+def test_automatic_choice_counts_the_work_of_all_runs(monkeypatch):
+    from vamo_bbo.backends import auto
+
+    monkeypatch.delitem(auto.sys.modules, "vamo_bbo.backends.numba_cpu")
+    monkeypatch.setattr(auto, "PATIENCE", 20 * auto.CALL_COST)
+    monkeypatch.setattr(auto.AutoDirections, "spent", 0.0)
+    changed = []
+    for seed in range(30):
+        chosen = auto.AutoBackend().bind(seed, 1, {})
+        chosen.perturb(np.zeros(1), Direction(Law.RADEMACHER, 0, 0, 1), 0.1, 0, 1, np.empty(1))
+        changed.append("perturb" in vars(chosen))
+    assert changed == sorted(changed)
+    assert not changed[0]
+    assert changed[-1]

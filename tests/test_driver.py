@@ -326,8 +326,8 @@ def test_ledger_costs() -> None:
         Probe((0, 0, 0, 2), anchor, batch=Batch("range", 2, 5, 3), want="gradient"),
     ]
     assert ledger.afford(probes) is None
-    for p in probes:
-        ledger.count(p)
+    ledger.count(probes[:1])
+    ledger.count(probes[1:])
     assert (ledger.nfev, ledger.nfev_samples, ledger.njev, ledger.njev_samples) == (2, 7, 2, 7)
     assert ledger.afford(probes[2:]) == "maxjev"
     assert ledger.afford([Probe((0, 0, 0, 3), anchor)]) is None

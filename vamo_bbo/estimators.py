@@ -154,7 +154,7 @@ class Difference:
             length *= RETRY ** (state.attempt - 1)
         if self.unit_length:
             length /= math.sqrt(ctx.size)
-        return min(length, ctx.room)
+        return length if length < ctx.room else ctx.room
 
     def directions(self, request: Request, ctx: Context) -> list[Direction]:
         """Return the directions of the request's stream."""
@@ -173,10 +173,13 @@ class Difference:
         """Return the factor that makes the raw direction rms-1 over the coordinates it touches."""
         if isinstance(u, StoredDirection):
             return math.sqrt(ctx.size)
-        if u.law is not Law.SPHERE:
-            return 1.0
-        size = ctx.size if u.mask is None else int(ctx.arrays[u.mask].sum())
-        return math.sqrt(size / ctx.directions.norm2(u))
+        return 1.0 if u.law is not Law.SPHERE else self.scales([u], ctx)[0]
+
+    def scales(self, us: Sequence[AnyDirection], ctx: Context) -> list[float]:
+        """Return these factors for SPHERE directions of one mask."""
+        mask = us[0][5]  # type: ignore[misc]
+        size = ctx.size if mask is None else int(ctx.arrays[mask].sum())
+        return [math.sqrt(size / norm2) for norm2 in ctx.directions.norms2(us)]
 
     def plan(self, request: Request, ctx: Context, first: int) -> list[Probe]:
         """Return, batch by batch, the base (forward) and the legs of every direction."""
@@ -187,7 +190,7 @@ class Difference:
         want: Want = "values" if ctx.info.n_samples is not None and ctx.info.per_sample else "value"
         us: Sequence[AnyDirection] = self.directions(request, ctx)
         sphere, h, k = self.law is Law.SPHERE, length, first
-        scales = [self.scale(u, ctx) for u in us] if sphere else ()
+        scales = self.scales(us, ctx) if sphere else ()
         new, central = tuple.__new__, self.central  # a hot loop: half the time of Probe(...)
         probes: list[Probe] = []
         add = probes.append
@@ -235,7 +238,8 @@ class Difference:
                 differences.append(leg - base)
             return differences, [base]
         means: list[Any] = []
-        for plus, minus in zip(legs[::2], legs[1::2], strict=True):
+        pairs = iter(legs)
+        for plus, minus in zip(pairs, pairs, strict=True):
             differences.append(plus - minus)
             means.append(0.5 * (plus + minus))
         return differences, means
@@ -246,35 +250,34 @@ class Difference:
         """Return the measurement of finite ``weight * differences``."""
         us: list[AnyDirection] = []
         quotients: list[float] = []
-        width = 2.0 if self.central else 1.0
-        for probe, difference in zip(legs[::2] if self.central else legs[1:], differences, strict=True):
+        k, stride, width = (0, 2, 2.0) if self.central else (1, 1, 1.0)
+        for difference in differences:
             if difference - difference == 0.0:  # neither NaN nor infinite
-                us.append(probe[2])  # type: ignore[arg-type]
-                quotients.append(weight * difference / (width * probe[3]))
+                leg = legs[k]
+                us.append(leg[2])  # type: ignore[arg-type]
+                quotients.append(weight * difference / (width * leg[3]))
+            k += stride
         if not us:
             return None
-        factor, terms = self._factor(ctx, len(us)), list[tuple[float, AnyDirection]]()
-        if self.law is Law.SPHERE:
-            weights: list[float] = []
-            for j, u in enumerate(us):
-                scale = self.scale(u, ctx)
-                quotients[j] *= scale  # h = length * scale
-                weights.append(factor * scale)
-                terms.append((factor * scale * quotients[j], u))
-        else:
-            weights = [factor] * len(us)
-            for quotient, u in zip(quotients, us, strict=True):
-                terms.append((factor * quotient, u))
+        factor = self._factor(ctx, len(us))
+        weights = [factor] * len(us)
+        if self.law is Law.SPHERE:  # h = length * scale
+            scales = self.scales(us, ctx)
+            quotients = [quotient * scale for quotient, scale in zip(quotients, scales, strict=True)]
+            weights = [factor * scale for scale in scales]
+        terms = tuple([(weights[j] * quotients[j], u) for j, u in enumerate(us)])
         value = sum(values) / len(values)
         if value - value != 0.0:
             finite = [v for v in values if math.isfinite(v)]
             value = sum(finite) / len(finite) if finite else math.nan
-        return tuple.__new__(Measured, (Estimate(tuple(terms)), value, tuple(us), quotients, None, weights, None))
+        return tuple.__new__(Measured, (Estimate(terms), value, tuple(us), quotients, None, weights, None))
 
     def _factor(self, ctx: Context, found: int) -> float:
         """Return the coefficient of ``D_j u_j`` (rms-1 u_j); a lost random direction renormalizes the mean."""
         if self.sweep:
             return 1.0
+        if self.law is Law.RADEMACHER:
+            return 1.0 / found
         if self.law is Law.BLOCK:
             return self.count(ctx.size) / found
         return law_factor(self.law, found, ctx.size if self.mask is None else int(ctx.arrays[self.mask].sum()))

@@ -336,12 +336,12 @@ class Optimizer:
             self.ignored += 1
             return
         self._afforded.discard(trial.id)
-        self.ledger.count(probe)
+        self.ledger.count([probe])
         if answer.error is not None:
             record = FailureRecord(trial.id, answer.error, None, trial.x, trial.want, params=trial.params)
             self.failures.add(record)
         else:
-            self.best.offer(self.state, [(probe, answer)])
+            self.best.offer(self.state, [probe], [answer])
         before = self.state.step
         self._state = self.solver.tell(self.state, [answer])
         if self.state.step != before:

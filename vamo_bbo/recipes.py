@@ -92,7 +92,8 @@ class Plain:
     def plan(self, ctx: Context) -> tuple[Request, ...]:
         """Return the one request."""
         batches = _NO_BATCH if ctx.info.n_samples is None else (ctx.mini_batch(),)
-        return (Request("x", self.estimator, ctx.anchor("x"), batches, ctx.stream(Tag.MAIN)),)
+        fields = ("x", self.estimator, ctx.anchor("x"), batches, ctx.stream(Tag.MAIN), False)
+        return (tuple.__new__(Request, fields),)
 
     def combine(self, ctx: Context, got: Mapping[str, Measured]) -> Estimate | None:
         """Return the estimate as it is."""
@@ -228,9 +229,12 @@ class ControlVariate:
             Request("snapshot", self.control, ctx.anchor("snapshot"), batch, self._control_stream(ctx)),
         )
 
+    def _snapshot_stream(self, ctx: Context) -> Stream:
+        return Stream(Tag.FULL, int(ctx.scalars["snapshot_step"]), int(ctx.scalars["snapshot_attempt"]))
+
     def _control_stream(self, ctx: Context) -> Stream:
         if self.pairing == "epoch":
-            return Stream(Tag.FULL, int(ctx.scalars["snapshot_step"]), int(ctx.scalars["snapshot_attempt"]))
+            return self._snapshot_stream(ctx)
         return ctx.stream(Tag.MAIN if self.pairing == "step" else Tag.CONTROL)
 
     def combine(self, ctx: Context, got: Mapping[str, Measured]) -> Estimate | None:
@@ -278,8 +282,12 @@ class ControlVariate:
     def _directions(self, ctx: Context) -> list[Direction]:
         """Return the snapshot's directions."""
         assert isinstance(self.control, Difference)
-        stream = Stream(Tag.FULL, int(ctx.scalars["snapshot_step"]), int(ctx.scalars["snapshot_attempt"]))
-        return self.control.directions(Request("full", self.control, ctx.anchor("x"), (), stream), ctx)
+        stream = self._snapshot_stream(ctx)
+        known, us = ctx.state.cache.get("snapshot_directions", (None, []))
+        if known != stream:
+            us = self.control.directions(Request("full", self.control, ctx.anchor("x"), (), stream), ctx)
+            ctx.state.cache["snapshot_directions"] = stream, us
+        return us  # type: ignore[no-any-return]
 
     def _aligned(self, ctx: Context, measured: Measured) -> FloatArray:
         """Return the differences in the order of the snapshot's directions, NaN where one failed, shape (q,)."""
@@ -324,14 +332,14 @@ class ControlVariate:
         assert isinstance(self.control, Difference)
         law, norms2 = self.control.law, [1.0]
         if self.mixing == "optimal" and law is Law.BLOCK:
-            norms2 = [ctx.directions.norm2(u) for u in us]
+            norms2 = ctx.directions.norms2(us)
         alpha = mixing_coefficients(self.mixing, law, us, ctx.size, norms2)
         return self._along(ctx, alpha * ctx.arrays["control_weights"] * deviations)
 
     def _along(self, ctx: Context, coefficients: FloatArray) -> Estimate:
         """Return ``sum_j c_j u_j`` over the snapshot's directions."""
         pairs = zip(coefficients.tolist(), self._directions(ctx), strict=True)
-        return Estimate(tuple((c, u) for c, u in pairs if not math.isnan(c)))
+        return Estimate(tuple([(c, u) for c, u in pairs if c == c]))  # not NaN
 
 
 @dataclass(frozen=True, slots=True)
@@ -458,10 +466,10 @@ class Residual:
         share = scalars.get("surrogate_weight", 1.0)
         along = ctx.project(s, us).tolist()
         if self.target.law is Law.SPHERE:
-            along = [p * self.target.scale(u, ctx) for p, u in zip(along, us, strict=True)]
+            along = [p * scale for p, scale in zip(along, self.target.scales(us, ctx), strict=True)]
         weights = target.weights
         if self.mixing != 1.0:
-            norms2 = [ctx.directions.norm2(u) for u in us] if self.mixing == "optimal" else [1.0]
+            norms2 = ctx.directions.norms2(us) if self.mixing == "optimal" else [1.0]
             alphas = mixing_coefficients(self.mixing, self.target.law, us, ctx.size, norms2).tolist()
             weights = [a * w for a, w in zip(alphas, weights, strict=True)]
         parts = zip(weights, differences, along, us, strict=True)

@@ -95,7 +95,7 @@ class LearnedValues(ControlVariate):
         if self.form == "vector":
             vector: Array = np.einsum("j,jd->d", deviations, learned).astype(ctx.arrays["x"].dtype)
             return Estimate((), ((1.0, vector),))
-        norms2 = np.array([ctx.directions.norm2(u) for u in self._directions(ctx)])
+        norms2 = np.array(ctx.directions.norms2(self._directions(ctx)))
         return self._along(ctx, learned * ctx.arrays["control_weights"] * deviations / norms2)
 
     def combine(self, ctx: Context, got: Mapping[str, Measured]) -> Estimate | None:

@@ -85,6 +85,10 @@ class Directions(Protocol):
         """Return the squared norm of the raw elements of ``u``; computed once per direction."""
         ...
 
+    def norms2(self, us: Sequence[AnyDirection]) -> list[float]:
+        """Return the squared norms of several directions."""
+        ...
+
 
 class Backend(Protocol):
     """A source of directions."""

@@ -2,15 +2,15 @@
 
 Importing numba and loading kernels costs about half a second (several, when they must be compiled first), which a
 short run at a small dimension never earns back. Both backends give the same bits, so a run may change over at any
-call: it does when what the reference has done so far would have paid for loading the kernels, or at once where the
-process has loaded them already or the vectors are long. The rule counts work, not time: it is the same in every run.
+call: it does when what the reference has done so far, in all runs of the process, would have paid for loading the
+kernels, or at once where the process has loaded them already or the vectors are long. The rule counts work, not time.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -30,6 +30,7 @@ ROWS = 2048
 """Up to this dimension rows are generated ahead until the kernels are loaded."""
 _OPERATIONS = (
     "words", "support", "fill", "perturb", "perturb_pair", "perturb_rows", "accumulate", "project", "dot", "norm2",
+    "norms2",
 )  # fmt: skip
 
 
@@ -51,12 +52,14 @@ class AutoDirections:
     4.0
     """
 
+    spent: ClassVar[float] = 0.0
+    """Seconds of work, by the estimate above, of all runs of this process."""
+
     def __init__(self, seed: int, size: int, arrays: Mapping[str, Array], threads: int | None = None) -> None:
         self._reference = (RowDirections if size <= ROWS else ReferenceDirections)(seed, size, arrays)
         self.seed = seed
         self.size = size
         self._arrays = arrays
-        self._spent = 0.0
         self._threads = threads
         if "vamo_bbo.backends.numba_cpu" in sys.modules:
             self._load()
@@ -68,13 +71,13 @@ class AutoDirections:
         for name in _OPERATIONS:
             setattr(self, name, getattr(compiled, name))
 
-    def _now(self, name: str, directions: int, elements: int) -> Any:
-        """Return the method that does this piece of work."""
-        self._spent += directions * (CALL_COST + elements * ELEMENT_COST)
-        if self._spent < PATIENCE and self.size < LARGE:
-            return getattr(self._reference, name)
+    def _work(self, directions: int, elements: int) -> Any:
+        """Count a piece of work and return who does it."""
+        AutoDirections.spent += directions * (CALL_COST + elements * ELEMENT_COST)
+        if AutoDirections.spent < PATIENCE and self.size < LARGE:
+            return self._reference
         self._load()
-        return getattr(self, name)
+        return self
 
     def words(self, u: AnyDirection, lo: int, hi: int) -> Array:
         """Return the random words behind coordinates lo..hi."""
@@ -86,19 +89,19 @@ class AutoDirections:
 
     def fill(self, u: AnyDirection, lo: int, hi: int, out: Array) -> None:
         """Write the elements of ``u`` to ``out``, zeros outside its support."""
-        self._now("fill", 1, hi - lo)(u, lo, hi, out)
+        self._work(1, hi - lo).fill(u, lo, hi, out)
 
     def perturb(self, x: Array, u: AnyDirection, h: float, lo: int, hi: int, out: Array) -> None:
         """Write ``x + h * u`` to ``out``, which is ``x`` itself or does not overlap it."""
-        self._now("perturb", 1, hi - lo)(x, u, h, lo, hi, out)
+        self._work(1, hi - lo).perturb(x, u, h, lo, hi, out)
 
     def perturb_pair(self, x: Array, u: AnyDirection, h: float, lo: int, hi: int, plus: Array, minus: Array) -> None:
         """Write ``x + h * u`` to ``plus`` and ``x - h * u`` to ``minus``; neither overlaps another array."""
-        self._now("perturb_pair", 2, hi - lo)(x, u, h, lo, hi, plus, minus)
+        self._work(2, hi - lo).perturb_pair(x, u, h, lo, hi, plus, minus)
 
     def perturb_rows(self, x: Array, us: Sequence[AnyDirection], hs: Sequence[float], out: Array) -> None:
         """Write ``x + hs[k] * us[k]`` to row k of ``out``, shape (len(us), d)."""
-        self._now("perturb_rows", len(us), self.size)(x, us, hs, out)
+        self._work(len(us), self.size).perturb_rows(x, us, hs, out)
 
     def accumulate(
         self,
@@ -109,20 +112,25 @@ class AutoDirections:
         out: Array,
     ) -> None:
         """Add ``sum_k a_k g_k[lo:hi] + sum_j c_j u_j`` to ``out``: the sum first, from 0, in this order."""
-        self._now("accumulate", len(terms) + 1, hi - lo)(terms, dense, lo, hi, out)
+        self._work(len(terms) + 1, hi - lo).accumulate(terms, dense, lo, hi, out)
 
     def project(self, g: Array, us: Sequence[AnyDirection]) -> FloatArray:
         """Return ``<g, u_j>`` for every direction, over its support only."""
-        result: FloatArray = self._now("project", len(us), self.size)(g, us)
+        result: FloatArray = self._work(len(us), self.size).project(g, us)
         return result
 
     def dot(self, a: Array, b: Array) -> float:
         """Return ``<a, b>`` of two full vectors."""
-        return float(self._now("dot", 1, self.size // 8)(a, b))
+        return float(self._work(1, self.size // 8).dot(a, b))
 
     def norm2(self, u: AnyDirection) -> float:
         """Return the squared norm of the elements of ``u``."""
-        return float(self._now("norm2", 1, self.size)(u))
+        return float(self._work(1, self.size).norm2(u))
+
+    def norms2(self, us: Sequence[AnyDirection]) -> list[float]:
+        """Return the squared norms of several directions."""
+        norms: list[float] = self._work(len(us), self.size).norms2(us)
+        return norms
 
 
 class AutoBackend:

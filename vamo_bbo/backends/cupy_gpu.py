@@ -219,6 +219,10 @@ class CupyDirections:
             self._norms[u] = value
         return value
 
+    def norms2(self, us: Sequence[AnyDirection]) -> list[float]:
+        """Return the squared norms of several directions."""
+        return [self.norm2(u) for u in us]
+
 
 class CupyBackend:
     """The backend ``"cupy"``: needs a CUDA device and the package ``cupy-cuda12x`` or ``cupy-cuda13x``.

@@ -32,7 +32,7 @@ changes :data:`SEED_ABI`. Definitions, for a run with key ``seed`` in dimension 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -75,29 +75,62 @@ def _words(seed: int, block: Any, index: Any, step: Any, tag: Any) -> tuple[Word
     return philox4x32((block, index, low, high), (seed & 0xFFFFFFFF, seed >> 32))
 
 
-def _streams(seed: int, us: Sequence[Direction], blocks: Any) -> tuple[Words, Words, Words, Words]:
+class Columns(NamedTuple):
+    """Many directions of one law, by the columns of their names: uint64 arrays of one length."""
+
+    law: int
+    index: Any
+    step: Any
+    tag: Any
+
+
+Directions: TypeAlias = Sequence[Direction] | Columns
+"""Directions of one law."""
+
+
+def columns(us: Sequence[Direction]) -> Columns:
+    """Return directions of one law by columns."""
+    index, step, tag = ([u.index for u in us], [u.step for u in us], [u.tag for u in us])
+    return Columns(us[0].law, *(np.array(column, dtype=np.uint64) for column in (index, step, tag)))
+
+
+def consecutive(first: Direction, steps: int) -> Columns:
+    """Return all directions of ``first.step`` and the steps that follow, ``first`` being the first of its step.
+
+    Examples
+    --------
+    >>> some = consecutive(Direction(Law.NORMAL, 5, 0, 2), 2)
+    >>> some.step.tolist(), some.index.tolist()
+    ([5, 5, 6, 6], [0, 1, 0, 1])
+    """
+    step = np.uint64(first.step) + np.arange(steps, dtype=np.uint64)
+    index = np.uint64(first.index) + np.arange(first.count, dtype=np.uint64)
+    tag = np.full(steps * first.count, first.tag, dtype=np.uint64)
+    return Columns(first.law, np.tile(index, steps), np.repeat(step, first.count), tag)
+
+
+def _streams(seed: int, us: Directions, blocks: Any) -> tuple[Words, Words, Words, Words]:
     """Return the words of the given blocks for every direction: four arrays (directions, *blocks.shape)."""
+    names = us if isinstance(us, Columns) else columns(us)
     shape = (-1,) + (1,) * blocks.ndim
-    index, step, tag = (
-        np.array(column, dtype=np.uint64).reshape(shape)
-        for column in ([u.index for u in us], [u.step for u in us], [u.tag for u in us])
-    )
+    index, step, tag = (column.reshape(shape) for column in (names.index, names.step, names.tag))
     return _words(seed, blocks[None], index, step, tag)
 
 
-def sign_words(seed: int, us: Sequence[Direction], lo: int, hi: int) -> Words:
+def sign_words(seed: int, us: Directions, lo: int, hi: int) -> Words:
     """Return words ``lo // 32`` to ``(hi - 1) // 32`` of the stream of every direction, one row each."""
     first, last = lo // 32, -(-hi // 32)
     blocks = np.arange(first // 4, -(-last // 4), dtype=np.uint64)
-    words = np.stack(_streams(seed, us, blocks), axis=-1).reshape(len(us), -1)
+    words = np.stack(_streams(seed, us, blocks), axis=-1)
+    words = words.reshape(len(words), -1)
     return words[:, first % 4 : first % 4 + last - first]
 
 
-def sign_elements(seed: int, us: Sequence[Direction], lo: int, hi: int) -> Float32:
+def sign_elements(seed: int, us: Directions, lo: int, hi: int) -> Float32:
     """Return the elements lo..hi of RADEMACHER directions, one row each."""
     words = sign_words(seed, us, lo, hi)
     bits = words[:, :, None] >> np.arange(32, dtype=np.uint32) & np.uint32(1)
-    flat = bits.reshape(len(us), -1)[:, lo % 32 : lo % 32 + hi - lo]
+    flat = bits.reshape(len(bits), -1)[:, lo % 32 : lo % 32 + hi - lo]
     return np.float32(1) - np.float32(2) * flat.astype(np.float32)
 
 
@@ -106,25 +139,31 @@ def _cut(rows: Sequence[npt.NDArray[Any]], lo: int, hi: int) -> npt.NDArray[Any]
     return whole[:, lo % GROUP : lo % GROUP + hi - lo]
 
 
-def _group_words(seed: int, us: Sequence[Direction], lo: int, hi: int) -> tuple[Words, Words, Words, Words]:
+def _group_words(seed: int, us: Directions, lo: int, hi: int) -> tuple[Words, Words, Words, Words]:
     blocks = np.arange(lo // GROUP * 32, -(-hi // GROUP) * 32, dtype=np.uint64).reshape(-1, 32)
     return _streams(seed, us, blocks)
 
 
-def normal_words(seed: int, us: Sequence[Direction], lo: int, hi: int) -> Words:
+def normal_words(seed: int, us: Directions, lo: int, hi: int) -> Words:
     """Return the words in the rows of coordinates lo..hi of NORMAL directions, one row each."""
     return _cut(_group_words(seed, us, lo, hi), lo, hi)
 
 
-def normal_elements(seed: int, us: Sequence[Direction], lo: int, hi: int) -> Float32:
+def normal_elements(seed: int, us: Directions, lo: int, hi: int) -> Float32:
     """Return the elements lo..hi of NORMAL directions, one row each."""
+    first = lo % GROUP
+    if first + hi - lo <= GROUP // 4:  # of the first row of a group, which has an element of each of its counters
+        lanes = np.arange(lo // GROUP * 32 + first, lo // GROUP * 32 + first + hi - lo, dtype=np.uint64)
+        w = _streams(seed, us, lanes)
+        return normal_pair(w[0], w[1])[0]
     w = _group_words(seed, us, lo, hi)
     return _cut((*normal_pair(w[0], w[1]), *normal_pair(w[2], w[3])), lo, hi)
 
 
-def elements(seed: int, us: Sequence[Direction], lo: int, hi: int) -> Float32:
+def elements(seed: int, us: Directions, lo: int, hi: int) -> Float32:
     """Return the unmasked elements lo..hi of directions of one law, RADEMACHER, NORMAL or SPHERE."""
-    if us[0].law == Law.RADEMACHER:
+    law = us.law if isinstance(us, Columns) else us[0].law
+    if law == Law.RADEMACHER:
         return sign_elements(seed, us, lo, hi)
     return normal_elements(seed, us, lo, hi)
 

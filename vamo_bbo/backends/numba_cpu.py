@@ -32,8 +32,6 @@ PASS_COST, SIGN_COST, NORMAL_COST = 0.3, 0.1, 1.2
 """Nanoseconds per element of a pass over memory, and of generating an element on top of it, roughly."""
 LAYOUTS = 32
 """Numbers of directions whose table is kept, to be filled anew by every call."""
-SIBLINGS = 64
-"""Most norms that are computed at once."""
 SUM_TILES = 1 << 13
 """Tiles whose sums are held at a time in a reduction."""
 
@@ -74,10 +72,11 @@ class NumbaDirections:
         self.threads = threads
         self._arrays = arrays
         self._key = seed - (1 << 64) if seed >> 63 else seed
-        self._norms: dict[Direction, float] = {}
+        self._norms: dict[AnyDirection, float] = {}
         self._pool = Pool(threads)
         self._perturb: dict[Any, Kernel] = {}
         self._perturb64: Any = None
+        self._pair64: Any = None
         self._last: tuple[Sequence[AnyDirection], Array] = ([], _NO_TABLE)
         self._layouts: dict[int, tuple[struct.Struct, Array]] = {}
         self._kernels: dict[tuple[str, Any], Kernel] = {}  # dtype.name takes a microsecond
@@ -197,7 +196,7 @@ class NumbaDirections:
         if u.__class__ is Direction and u[5] is None and hi - lo < CROSSOVER:
             law, step, index, count, tag, _ = u
             try:
-                kernel = self._kernels["perturb_pair", plus.dtype]
+                kernel = self._pair64 if plus.dtype is _F64 else self._kernels["perturb_pair", plus.dtype]
                 rest = (law + 0, step, index, count, tag + 0, self._key)
                 if not kernel(x, plus, minus, h, lo, hi, self.size, *rest):
                     return None
@@ -218,6 +217,7 @@ class NumbaDirections:
             self.perturb(x, u, h, lo, hi, plus)
             return self.perturb(x, u, -h, lo, hi, minus)
         kernel = self._kernel("perturb_pair", x.dtype)
+        self._pair64 = self._kernels.get(("perturb_pair", _F64))
         h, rest = float(h), (self.size, u.law + 0, u.step, u.index, u.count, u.tag + 0, self._key)
 
         def work(a: int, b: int) -> None:
@@ -236,22 +236,21 @@ class NumbaDirections:
             work(lo, hi)
 
     def norm2(self, u: AnyDirection) -> float:
-        """Return the squared norm of the elements of ``u``; remembered for random directions without a mask."""
-        remembered = self._norms.get(u) if isinstance(u, Direction) else None
-        if remembered is not None:
-            return remembered
-        checks.check_direction(u, self.size)
-        if not isinstance(u, Direction) or u.mask is not None:
-            return float(self._sums(np.empty(0), [u], own=True)[0])
+        """Return the squared norm of the elements of ``u``."""
+        return self.norms2([u])[0]
+
+    def norms2(self, us: Sequence[AnyDirection]) -> list[float]:
+        """Return the squared norms of several directions; remembered for random directions without a mask."""
+        known = [self._norms.get(u) for u in us]
+        if None not in known:
+            return known  # type: ignore[return-value]
         if len(self._norms) >= checks.CACHED_NORMS:
             self._norms.clear()
-        # Whoever wants the norm of one direction of a step wants all of them.
-        first = u.index - u.index % max(1, u.count)
-        us = [u]
-        if u.law is not Law.COORDINATE and u.index < first + SIBLINGS and first + u.count <= 1 << 32:
-            us = [u._replace(index=first + j) for j in range(min(u.count, SIBLINGS))]
-        self._norms.update(zip(us, self._sums(np.empty(0), us, own=True).tolist(), strict=True))
-        return self._norms[u]
+        norms: list[float] = self._sums(np.empty(0), us, own=True).tolist()
+        for u, norm in zip(us, norms, strict=True):
+            if type(u) is Direction and u.mask is None:
+                self._norms[u] = norm
+        return norms
 
     # ---- many directions ----
 

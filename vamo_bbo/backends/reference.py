@@ -115,8 +115,7 @@ class ReferenceDirections:
         if base.law == Law.COORDINATE:
             part = np.ones(hi - lo, dtype=np.float32)
         elif self.size <= CACHED_SIZE:
-            self._keep([base])
-            part = self._rows[base][lo:hi]
+            part = self._kept(base)[lo:hi]
         else:
             part = layout.elements(self.seed, [base], lo, hi)[0]
         if u.mask is None:
@@ -138,6 +137,11 @@ class ReferenceDirections:
         for law in {u.law for u in missing}:
             group = [u for u in missing if u.law == law]
             self._rows.update(zip(group, layout.elements(self.seed, group, 0, self.size), strict=True))
+
+    def _kept(self, u: Direction) -> Array:
+        """Return the row of an unmasked direction."""
+        self._keep([u])
+        return self._rows[u]
 
     def _prepare(self, us: Sequence[AnyDirection]) -> None:
         """Generate what several directions need in as few calls as possible, if they are small."""
@@ -238,6 +242,10 @@ class ReferenceDirections:
                 self._norms.clear()
             self._norms[u] = value
         return value
+
+    def norms2(self, us: Sequence[AnyDirection]) -> list[float]:
+        """Return the squared norms of several directions."""
+        return [self.norm2(u) for u in us]
 
 
 class ReferenceBackend:

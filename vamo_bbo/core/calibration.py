@@ -170,21 +170,21 @@ def judge(state: State, value: float) -> bool:
     """
     scalars = state.scalars
     reference, since = scalars.get("reference", math.inf), scalars.get("since", 0.0) + 1.0
-    count = scalars.get("replications", 1.0)
-    margin = CONFIDENCE * math.sqrt(2.0 / count) * _noise(scalars)
+    count, noise = scalars.get("replications", 1.0), _noise(scalars)
+    margin = CONFIDENCE * math.sqrt(2.0 / count) * noise if noise else 0.0
     if value > reference + margin:
         # The last good point is measured anew, so that a lucky value cannot hold a run.
         scalars["reference"], scalars["since"] = math.inf, 0.0
         scalars["growth"] *= SHRINKAGE
         scalars["rise"] = value - reference
         return False
-    if math.isinf(reference) and "last_value" in scalars:
+    if reference == math.inf and "last_value" in scalars:
         add_noise(scalars, 0.5 * count * (value - scalars["last_value"]) ** 2, 1.0)
         # Noise that was not known when the step was judged may explain the rise: then the step was not to blame.
         if scalars.pop("rise", math.inf) <= CONFIDENCE * math.sqrt(2.0 / count) * _noise(scalars):
             scalars["growth"] /= SHRINKAGE
     scalars["last_value"] = value
-    first = math.isinf(reference)
+    first = reference == math.inf
     changed = not first and value < reference - margin
     if changed or first:
         if changed:

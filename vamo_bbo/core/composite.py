@@ -53,9 +53,11 @@ class _Round(NamedTuple):
     """The plan of an open round: derived from the state, cached beside it."""
 
     key: tuple[int, int, int]
-    requests: Sequence[Request]
+    ctx: Context
+    recipe: Recipe
+    parts: Sequence[tuple[Request, int, int]]
+    """The requests, and where the probes of each begin and end."""
     probes: tuple[Probe, ...]
-    sizes: Sequence[int]
     ids: list[ProbeId]
     copies: int
 
@@ -201,24 +203,27 @@ class Composite:
     def _plan(self, state: State) -> _Round:
         key = (state.step, state.phase, state.attempt)
         plan: _Round | None = state.cache.get("round")
-        if plan is not None and plan.key == key:
-            return plan
-        ctx = self._context(state)
-        if self.calibration is not None and state.phase < 0:
+        if plan is not None:
+            if plan.key == key:
+                return plan
+            ctx, recipe = plan.ctx, plan.recipe
+        else:
+            ctx, recipe = self._context(state), self.recipe_for(state.info)
+        if state.phase < 0 and self.calibration is not None:
             requests = self.calibration.requests(ctx)
         else:
-            requests = self.recipe_for(state.info).plan(ctx)
+            requests = recipe.plan(ctx)
         probes: list[Probe] = []
-        sizes: list[int] = []
+        parts: list[tuple[Request, int, int]] = []
         for request in requests:
-            part = request.estimator.plan(request, ctx, len(probes))
-            sizes.append(len(part))
-            probes += part
-        count = copies(state)
+            first = len(probes)
+            probes += request.estimator.plan(request, ctx, first)
+            parts.append((request, first, len(probes)))
+        count = copies(state) if "replications" in state.scalars else 1
         if count > 1:
             probes = repeated(state, probes, count)
-        plan = _Round(key, requests, tuple(probes), sizes, [p[0] for p in probes], count)
-        state.cache["round"] = plan
+        fields = (key, ctx, recipe, parts, tuple(probes), [p[0] for p in probes], count)
+        plan = state.cache["round"] = tuple.__new__(_Round, fields)
         state.cache.pop("known", None)
         return plan
 
@@ -267,25 +272,22 @@ class Composite:
 
     def _close(self, state: State, plan: _Round, answers: Sequence[Answer]) -> None:
         """End the round with ``answers`` in the order of its probes."""
-        ctx = self._context(state)
-        if state.scalars["horizon"] != math.inf:
+        ctx, recipe, scalars = plan.ctx, plan.recipe, state.scalars
+        if scalars["horizon"] != math.inf:
             self._spend(state, plan, answers)
-        if "replications" in state.scalars:
-            state.scalars["price"] = float(len(plan.probes))
+        if "replications" in scalars:
+            scalars["price"] = float(len(plan.probes))
         if plan.copies > 1:
             answers, variance, freedom = averaged(answers, plan.copies)
             if freedom:
-                add_noise(state.scalars, variance, freedom)
+                add_noise(scalars, variance, freedom)
         got: dict[str, Measured] = {}
-        start = 0
-        for request, size in zip(plan.requests, plan.sizes, strict=True):
-            end = start + size
-            measured = request.estimator.reduce(request, ctx, plan.probes[start:end], answers[start:end])
+        for request, a, b in plan.parts:
+            measured = request.estimator.reduce(request, ctx, plan.probes[a:b], answers[a:b])
             if measured is None:
                 self._failed(state)
                 return
             got[request.name] = measured
-            start = end
         if state.phase < 0:
             assert self.calibration is not None
             self._next(state, self.calibration.close(ctx, got))
@@ -293,7 +295,6 @@ class Composite:
         if not self._value_is_good(state, got):
             self._retreat(state)
             return
-        recipe = self.recipe_for(state.info)
         estimate = recipe.combine(ctx, got)
         if estimate is None:
             self._next(state, phase=state.phase + 1)
@@ -304,9 +305,9 @@ class Composite:
             self._failed(state)
             return
         recipe.observe(ctx, got, estimate)
-        if state.scalars["damping"] < 1.0:
+        if scalars["damping"] < 1.0:
             # A crash halves the step; successes win it back, so that random failures do not stop a run.
-            state.scalars["damping"] = min(1.0, state.scalars["damping"] * RECOVERY)
+            scalars["damping"] = min(1.0, scalars["damping"] * RECOVERY)
         state.step += 1
         if self.averaging is not None:
             self._average(state.arrays["average"], state.arrays["x"], state.step)
@@ -334,7 +335,8 @@ class Composite:
     def _next(self, state: State, phase: int) -> None:
         state.phase = phase
         state.attempt = 0
-        state.inbox.clear()
+        if state.inbox:
+            state.inbox.clear()
 
     def _spend(self, state: State, plan: _Round, answers: Sequence[Answer]) -> None:
         """Note what the round cost, for schedules that need the end of the budget."""
@@ -344,7 +346,7 @@ class Composite:
         else:
             spent = 0.0
             for probe, answer in zip(plan.probes, answers, strict=True):
-                spent += answer.n_samples if probe.want[0] == "v" else info.grad_cost * answer.n_samples
+                spent += answer[4] if probe[5][0] == "v" else info.grad_cost * answer[4]  # samples, want
         spent = scalars["spent"] = scalars["spent"] + spent
         scalars["progress"] = min(1.0, spent / scalars["horizon"])
 
@@ -362,7 +364,8 @@ class Composite:
     def _apply(self, ctx: Context, estimate: Estimate) -> bool:
         """Move x by the rule; return False if the estimate is not finite."""
         state, rule = ctx.state, self.rule
-        needs_rate = rule.learning_rate is None and "learning_rate" not in state.scalars
+        arrays = state.arrays
+        needs_rate = "learning_rate" not in state.scalars and rule.learning_rate is None
         reductions: Mapping[str, float] = _NO_REDUCTIONS
         if needs_rate or rule.reductions:
             rms = self._rms(ctx, estimate)
@@ -373,7 +376,6 @@ class Composite:
                 set_learning_rate(state, rms)
         scalars = rule.scalars(ctx, reductions)
         state.scalars["step_size"] = scalars["learning_rate"]
-        arrays = state.arrays
         if "last_good" in arrays:
             arrays["last_good"][...] = arrays["x"]
         if rule.linear:
@@ -392,10 +394,11 @@ class Composite:
             ((c, u),) = estimate.terms
             ctx.directions.perturb(x, u, factor * c, 0, ctx.size, x)
         else:
-            step = factor * estimate
+            terms = tuple([(factor * c, u) for c, u in estimate.terms])
+            dense = [(factor * a, g) for a, g in estimate.dense] if estimate.dense else ()
             if "last_good" not in arrays:
-                state.undo = step.terms
-            ctx.directions.accumulate(step.terms, step.dense, 0, ctx.size, x)
+                state.undo = terms
+            ctx.directions.accumulate(terms, dense, 0, ctx.size, x)
         if info.lower is not None:
             x.clip(info.lower, info.upper, out=x)
 

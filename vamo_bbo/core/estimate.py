@@ -42,10 +42,10 @@ class Estimate:
     def __add__(self, other: Estimate) -> Estimate:
         if not self.terms or not other.terms:
             return Estimate(self.terms or other.terms, self.dense + other.dense)
-        merged = dict[AnyDirection, float]()
+        merged: dict[AnyDirection, float] = {}
         for coefficient, direction in (*self.terms, *other.terms):
             merged[direction] = merged.get(direction, 0.0) + coefficient
-        return Estimate(tuple((c, u) for u, c in merged.items()), self.dense + other.dense)
+        return Estimate(tuple(zip(merged.values(), merged, strict=True)), self.dense + other.dense)
 
     def __rmul__(self, factor: float) -> Estimate:
         return Estimate(

@@ -55,25 +55,28 @@ def materialize_rows(state: State, probes: Sequence[Probe], out: Array) -> Array
 
     The same numbers as :func:`materialize`; consecutive probes around one anchor are one call of the backend.
     """
-    start, count, free = 0, len(probes), state.info.lower is None
+    start, count, free, arrays = 0, len(probes), state.info.lower is None, state.arrays
     while start < count:
         _, anchor, u, h, _, _, _, point = probes[start]
         end = start + 1
-        if free and u is not None and point is None:
-            while end < count:
-                _, other, v, _, _, _, _, point = probes[end]
-                if other is not anchor or v is None or point is not None:
+        if not free or point is not None:
+            materialize(state, probes[start], out[start])
+        elif u is None:
+            out[start] = arrays[anchor[0]]
+        else:
+            for probe in probes[end:]:
+                if probe[1] is not anchor or probe[2] is None or probe[7] is not None:
                     break
                 end += 1
-        if end - start == 1:
-            materialize(state, probes[start], out[start])
-        elif end - start == 2 and u is probes[start + 1][2] and h == -probes[start + 1][3]:
-            x = state.arrays[anchor.name]
-            directions_of(state).perturb_pair(x, u, h, 0, x.size, out[start], out[start + 1])  # type: ignore[arg-type]
-        else:
-            part = probes[start:end]
-            us, hs = [p[2] for p in part], [p[3] for p in part]
-            directions_of(state).perturb_rows(state.arrays[anchor.name], us, hs, out[start:end])  # type: ignore[arg-type]
+            x, directions = arrays[anchor[0]], directions_of(state)
+            if end - start == 1:
+                directions.perturb(x, u, h, 0, x.size, out[start])
+            elif end - start == 2 and u is probes[start + 1][2] and h == -probes[start + 1][3]:
+                directions.perturb_pair(x, u, h, 0, x.size, out[start], out[start + 1])
+            else:
+                part = probes[start:end]
+                us, hs = [p[2] for p in part], [p[3] for p in part]
+                directions.perturb_rows(x, us, hs, out[start:end])  # type: ignore[arg-type]
         start = end
     return out
 

@@ -270,7 +270,7 @@ class Context:
 
     def anchor(self, name: str) -> AnchorRef:
         """Return the handle of the present version of array ``name``."""
-        return self.state.anchor(name)
+        return tuple.__new__(AnchorRef, (name, self.state.versions[name]))
 
     def copy_anchor(self, source: str, target: str) -> None:
         """Copy point ``source`` to point ``target`` (a new version of ``target``)."""
@@ -279,7 +279,8 @@ class Context:
 
     def stream(self, tag: int, step: int | None = None) -> Stream:
         """Return the stream of this step (default) and attempt, or of an earlier step."""
-        return Stream(tag, self.state.step if step is None else step, self.state.attempt)
+        state = self.state
+        return tuple.__new__(Stream, (tag, state.step if step is None else step, state.attempt))
 
     def indices(self, batch: Batch) -> IndexArray:
         """Return the sample indices of ``batch``."""

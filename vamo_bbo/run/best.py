@@ -53,16 +53,18 @@ class Best:
         if values[k] < self.value:
             self.start(float(values[k]), points[k])
 
-    def offer(self, state: State, pairs: Sequence[tuple[Probe, Answer]]) -> None:
+    def offer(self, state: State, probes: Sequence[Probe], answers: Sequence[Answer]) -> None:
         """Look at successful answers; the lowest new value's point is materialized, so call it before ``tell``."""
         found: Probe | None = None
         value = self.value
         if self.n is None:
-            for probe, answer in pairs:
+            for probe, answer in zip(probes, answers):  # noqa: B905 - once a round
                 if answer[1] < value:
                     found, value = probe, answer[1]
         else:
-            for probe, answer in pairs:
+            for probe, answer in zip(probes, answers, strict=True):
+                if answer[4] != self.n and probe[4] is not None and probe[4][0] != "range":
+                    continue  # a mini-batch
                 new = self._full(probe, answer)
                 if new < value:
                     found, value = probe, new

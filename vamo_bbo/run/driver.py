@@ -29,8 +29,6 @@ from vamo_bbo.run.stop import Budget, Code, Plateau, is_success, message
 
 __all__ = ["Run", "drive"]
 
-Pair = tuple[Probe, Answer]
-
 
 @dataclass(slots=True)
 class Run:
@@ -269,7 +267,8 @@ class _Loop:
         """Start ``fresh`` if all of it fits into the budget; else wait for what is under way, or end."""
         limit = self.run.ledger.afford(fresh)
         if limit is None:
-            self.in_flight.update([(probe[0], probe) for probe in fresh])
+            for probe in fresh:
+                self.in_flight[probe[0]] = probe
             self.executor.submit(self.run.state, fresh)
         elif not self.in_flight:
             self.stop(
@@ -294,7 +293,7 @@ class _Loop:
                 and np.array_equal(materialize(state, probe, np.empty_like(z0)), z0)
             ):
                 used = True
-                self.look([(probe, answer)])
+                self.look((probe,), (answer,))
                 self.tell([answer._replace(id=probe.id)])
             else:
                 rest.append(probe)
@@ -303,31 +302,30 @@ class _Loop:
     def take(self, answers: Sequence[Answer]) -> None:
         """Count answers, handle failures, look for a new best point, and tell."""
         run, in_flight = self.run, self.in_flight
+        probes: list[Probe] = []
+        good: list[Answer] = []
         told: list[Answer] = []
-        pairs: list[Pair] = []
         for answer in answers:
             probe = in_flight.pop(answer[0], None)
             if probe is None:
                 self.take_late(answer)
-                continue
-            if answer[5] is None:  # no error
-                pairs.append((probe, answer))
-                told.append(answer)
-                continue
-            run.ledger.count(probe)
-            final = self.failed(probe, answer)
-            if final is None:
-                in_flight[probe.id] = probe
+            elif answer[5] is None:  # no error
+                probes.append(probe)
+                good.append(answer)
             else:
-                told.append(final)
-        best = run.best
-        if pairs:
-            run.ledger.count_all(pairs)
-            self.look(pairs)
-            best.offer(run.state, pairs)
-        if told:
-            self.tell(told)
-        if best.value <= self.target:
+                run.ledger.count((probe,))
+                final = self.failed(probe, answer)
+                if final is None:
+                    in_flight[probe.id] = probe
+                else:
+                    told.append(final)
+        if probes:
+            run.ledger.count(probes)
+            self.look(probes, good)
+            run.best.offer(run.state, probes, good)
+        if probes or told:
+            self.tell(good + told if told else good)
+        if run.best.value <= self.target:
             self.stop(Code.TARGET)
 
     def failed(self, probe: Probe, answer: Answer) -> Answer | None:
@@ -351,7 +349,7 @@ class _Loop:
         if probe is None:
             return  # a worker repeats itself
         if answer.error is None:
-            run.best.offer(run.state, [(probe, answer)])
+            run.best.offer(run.state, (probe,), (answer,))
         else:
             answer = self.resolved(probe, answer)
         self.tell([answer])
@@ -372,25 +370,31 @@ class _Loop:
                 error.add_note(answer.log)
             raise error from run.objective.exception
 
-    def look(self, pairs: Sequence[Pair]) -> None:
+    def look(self, probes: Sequence[Probe], answers: Sequence[Answer]) -> None:
         """Update the step's mean values, the worst value, and whether any two values differ."""
         total, weights, worst = self.total, self.total_weight, self.told_worst
-        for probe, answer in pairs:
+        for probe, answer in zip(probes, answers):  # noqa: B905 - once a round
             value, weight = answer[1], answer[4]
             if value != value:
                 continue
             total += weight * value
             weights += weight
-            if probe.direction is not None:
-                self.compared = True
-            elif probe.point is None:
-                self.base += weight * value
-                self.base_weight += weight
             if value > worst:
                 worst = value
-            if not self.differs:
-                self.differs = self.seen.setdefault(probe.batch, value) != value
+            if probe[2] is None and probe[7] is None:  # neither direction nor point
+                self.base += weight * value
+                self.base_weight += weight
         self.total, self.total_weight, self.told_worst = total, weights, worst
+        if not self.differs or not self.compared:
+            self.compare(probes, answers)
+
+    def compare(self, probes: Sequence[Probe], answers: Sequence[Answer]) -> None:
+        """Note whether values of differences have come, and whether two values of one batch differ."""
+        for probe, answer in zip(probes, answers, strict=True):
+            if answer.value != answer.value:
+                continue
+            self.compared |= probe.direction is not None
+            self.differs = self.differs or self.seen.setdefault(probe.batch, answer.value) != answer.value
 
     def tell(self, answers: Sequence[Answer]) -> None:
         """Tell the solver, and notice a completed step."""
@@ -410,7 +414,8 @@ class _Loop:
         if self.total_weight:
             run.value = self.base / self.base_weight if self.base_weight else self.total / self.total_weight
         best = run.best.value
-        record = StepRecord(
+        scalars = run.state.scalars
+        fields = (
             run.nit,
             best if best < math.inf else run.value,
             run.value if self.total_weight else math.nan,
@@ -418,12 +423,13 @@ class _Loop:
             ledger.njev,
             ledger.nfev_samples,
             ledger.njev_samples,
-            run.state.scalars.get("step_size", math.nan),
+            scalars.get("step_size", math.nan),
             perf_counter() - run.began,
             run.failures.count,
-            noise_level(run.state.scalars),
+            noise_level(scalars) if "noise_variance" in scalars else math.nan,
             None if self.named is None else self.named(run.point()),
         )
+        record = tuple.__new__(StepRecord, fields)
         self.base = self.total = 0.0
         self.base_weight = self.total_weight = 0
         self.worst = self.told_worst

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 
-from vamo_bbo.core.types import Answer, Batch, Probe, ProblemInfo
-from vamo_bbo.run.objective import sampling_size
+from vamo_bbo.core.types import Probe, ProblemInfo
+from vamo_bbo.run.objective import batch_samples
 
 __all__ = ["Ledger"]
 
@@ -45,37 +45,30 @@ class Ledger:
         free_values: bool = False,
     ) -> None:
         self.n = info.n_samples
+        self.calls_only = info.n_samples is None and info.gradient == "none"  # every probe is one value
         self.maxfev, self.maxjev = maxfev, maxjev
         self.free_values = free_values
         self.nfev = self.njev = self.nfev_samples = self.njev_samples = 0
         self.pending_fev = self.pending_jev = 0
-        self._last: tuple[Batch | None, int] = (None, 0 if info.n_samples is None else info.n_samples)
 
-    def cost(self, probe: Probe) -> tuple[int, int]:
-        """Return (sample values, sample gradients) that ``probe`` costs."""
-        samples = 1
-        if self.n is not None:
-            if probe.batch != self._last[0]:  # the probes of a round mostly share a batch
-                self._last = (probe.batch, sampling_size(probe, self.n))
-            samples = self._last[1]
-        if probe.want == "gradient":
-            return 0, samples
-        if probe.want == "both":
-            return (0 if self.free_values else samples), samples
-        return samples, 0
-
-    def total(self, probes: Iterable[Probe]) -> tuple[int, int]:
-        """Return the summed cost of ``probes``."""
-        plain = self.n is None
-        values = gradients = 0
-        for probe in probes:
-            if plain and probe.want == "value":
-                values += 1
-            else:
-                v, g = self.cost(probe)
-                values += v
-                gradients += g
-        return values, gradients
+    def total(self, probes: Collection[Probe]) -> tuple[int, int, int, int]:
+        """Return the calls and samples of values, and the calls and samples of gradients, that ``probes`` cost."""
+        if self.calls_only or not probes:
+            return len(probes), len(probes), 0, 0
+        wants = [probe[5] for probe in probes]
+        gradients, both = wants.count("gradient"), wants.count("both")
+        calls, gradient_calls = len(wants) - gradients - (both if self.free_values else 0), gradients + both
+        if self.n is None:
+            return calls, calls, gradient_calls, gradient_calls
+        batches = [probe[4] for probe in probes]
+        if batches.count(batches[0]) == len(batches):  # as in most rounds
+            samples = batch_samples(batches[0], self.n)
+            return calls, samples * calls, gradient_calls, samples * gradient_calls
+        sizes = [batch_samples(batch, self.n) for batch in batches]
+        free = ("gradient", "both") if self.free_values else ("gradient",)
+        values = sum([size for size, want in zip(sizes, wants, strict=True) if want not in free])
+        asked = sum([size for size, want in zip(sizes, wants, strict=True) if want in ("gradient", "both")])
+        return calls, values, gradient_calls, asked
 
     def afford(self, probes: Sequence[Probe]) -> str | None:
         """Reserve the cost of all ``probes`` and return None; or reserve nothing and name the limit that is in the way.
@@ -88,7 +81,7 @@ class Ledger:
         >>> ledger.afford(pair), ledger.afford(pair)
         (None, 'maxfev')
         """
-        values, gradients = self.total(probes)
+        _, values, _, gradients = self.total(probes)
         if self.nfev_samples + self.pending_fev + values > self.maxfev:
             return "maxfev"
         if gradients and self.njev_samples + self.pending_jev + gradients > self.maxjev:
@@ -97,36 +90,20 @@ class Ledger:
         self.pending_jev += gradients
         return None
 
-    def count(self, probe: Probe) -> None:
-        """Turn the reservation of an evaluated probe, failed or not, into counts."""
-        if self.n is None and probe.want == "value":
-            self.nfev += 1
-            self.nfev_samples += 1
-            self.pending_fev -= 1
-            return
-        values, gradients = self.cost(probe)
-        self.nfev += values > 0
-        self.njev += gradients > 0
+    def count(self, probes: Collection[Probe]) -> None:
+        """Turn the reservations of evaluated probes, failed or not, into counts."""
+        calls, values, gradient_calls, gradients = self.total(probes)
+        self.nfev += calls
         self.nfev_samples += values
-        self.njev_samples += gradients
         self.pending_fev -= values
-        self.pending_jev -= gradients
+        if gradients:
+            self.njev += gradient_calls
+            self.njev_samples += gradients
+            self.pending_jev -= gradients
 
-    def count_all(self, pairs: Sequence[tuple[Probe, Answer]]) -> None:
-        """Count the probes of many answers."""
-        plain, simple = self.n is None, 0
-        for probe, _ in pairs:
-            if plain and probe.want == "value":
-                simple += 1
-            else:
-                self.count(probe)
-        self.nfev += simple
-        self.nfev_samples += simple
-        self.pending_fev -= simple
-
-    def release(self, probes: Iterable[Probe]) -> None:
+    def release(self, probes: Collection[Probe]) -> None:
         """Give back the reservation of probes that were not evaluated."""
-        values, gradients = self.total(probes)
+        _, values, _, gradients = self.total(probes)
         self.pending_fev -= values
         self.pending_jev -= gradients
 

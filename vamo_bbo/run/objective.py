@@ -14,7 +14,7 @@ import numpy as np
 from vamo_bbo import backends
 from vamo_bbo._typing import Array, FloatArray, IndexArray, Tag
 from vamo_bbo.core import sampling
-from vamo_bbo.core.types import Answer, Probe, ProblemInfo
+from vamo_bbo.core.types import Answer, Batch, Probe, ProblemInfo
 from vamo_bbo.problem import FiniteSum
 from vamo_bbo.run import outputs
 from vamo_bbo.run.scaling import Scaling
@@ -23,6 +23,8 @@ __all__ = ["LARGE", "Objective"]
 
 LARGE = 1_000_000
 """Dimension from which points are written to one reused scratch array instead of a fresh array per call."""
+
+_NOTHING_DRAWN: tuple[Batch | None, int, IndexArray] = (None, 0, np.empty(0, dtype=np.int64))
 
 
 class Objective:
@@ -89,7 +91,7 @@ class Objective:
         plain = self.scaling.trivial and noise is None and not vectorized and jac is not True
         self.simple = plain and not isinstance(fun, FiniteSum)  # f(x) is all there is to a value
         self.exception: Exception | None = None
-        self._drawn: tuple[Any, IndexArray] = (None, np.empty(0, dtype=np.int64))
+        self._drawn = _NOTHING_DRAWN
         self.learn_mask = False  # set while x0 is evaluated: NaN there declares a coordinate of the gradient unknown
         self.mean_only = False  # whether the last losses were a batch mean
         self.sum = fun if isinstance(fun, FiniteSum) else None
@@ -110,7 +112,7 @@ class Objective:
         return {
             **self.__dict__,
             "exception": None,
-            "_drawn": (None, np.empty(0, dtype=np.int64)),
+            "_drawn": _NOTHING_DRAWN,
         }  # exceptions may hold anything, also what cannot be pickled
 
     @property
@@ -143,7 +145,7 @@ class Objective:
         """
         began = perf_counter()
         try:
-            x = z if self.scaling.trivial else self.scaling.to_user(z)
+            x = self.scaling.to_user(z)
             if self.noise is not None:
                 self.keywords = {self.noise: noise_of(probe, seed, self.noise)}
             if self.sum is not None:
@@ -191,13 +193,15 @@ class Objective:
         if self.info.device and self.simple and all(probe.want == "value" for probe in probes):
             self._gather(probes, points, answers)
             return perf_counter() > until or min(answer.value for answer in answers) <= target
-        fun, args, simple, new = self.fun, self.args, self.simple, tuple.__new__
+        call, simple, new = self._call, self.simple, tuple.__new__
+        if simple and not self.args:
+            call = self.fun  # type: ignore[assignment]
         now = perf_counter()
         for probe, z in zip(probes, points, strict=True):
             if simple and probe[5] == "value":  # the hot path of cheap objectives
                 began = now
                 try:
-                    value = fun(z, *args)  # type: ignore[operator]
+                    value = call(z)
                     if type(value) is not float:
                         value = outputs.scalar(value)
                 except (StopIteration, outputs.OutputError):
@@ -282,9 +286,7 @@ class Objective:
     def samples(self, probe: Probe) -> int:
         """Return how many samples ``probe`` evaluates; 1 for an objective that is not a sum."""
         n = self.info.n_samples
-        if n is None:
-            return 1
-        return n if probe.batch is None else sampling_size(probe, n)
+        return 1 if n is None else batch_samples(probe.batch, n)
 
     def _call(self, x: Array) -> Any:
         return self.fun(x, *self.args, **self.keywords)  # type: ignore[operator]
@@ -326,14 +328,13 @@ class Objective:
         return g, None
 
     def _evaluate_sum(self, problem: FiniteSum, probe: Probe, x: Array, seed: int) -> Answer:
-        n = problem.n_samples
-        batch = probe.batch
+        batch, n = probe[4], problem.n_samples
         if batch is not None:
-            key, idx = self._drawn
-            if key != (batch, seed):
+            drawn, key, idx = self._drawn
+            if (drawn is not batch and drawn != batch) or key != seed:
                 idx = sampling.indices(batch, seed, n)
                 if not idx.flags.writeable:  # the next probe probably has the same batch
-                    self._drawn = ((batch, seed), idx)
+                    self._drawn = (batch, seed, idx)
             return self._evaluate_batch(problem, probe, x, idx)
         parts = []
         for lo in range(0, n, problem.chunk_size):
@@ -344,7 +345,7 @@ class Objective:
         return parts[0] if len(parts) == 1 else _join(probe, parts)
 
     def _evaluate_batch(self, problem: FiniteSum, probe: Probe, x: Array, idx: IndexArray) -> Answer:
-        count, want = len(idx), probe.want
+        count, want = len(idx), probe[5]
         if self.info.device:
             idx = self._xp.asarray(idx)
         raw_losses: Any = None
@@ -352,6 +353,9 @@ class Objective:
         name = "FiniteSum: grad"
         if want in ("value", "values"):
             raw_losses = problem.losses(x, idx, *self.args, **self.keywords)
+            if type(raw_losses) is float and raw_losses - raw_losses == 0.0:  # a finite batch mean needs no more checks
+                self.mean_only = True
+                return tuple.__new__(Answer, (probe[0], raw_losses, None, None, count, None, 0.0, "", None))
         elif problem.value_and_grad is not None:
             name = "FiniteSum: value_and_grad"
             raw_losses, raw_gradient = problem.value_and_grad(x, idx, *self.args, **self.keywords)
@@ -395,16 +399,14 @@ def noise_of(probe: Probe, seed: int, kind: str) -> Any:
     return np.random.default_rng(sequence) if kind == "rng" else int(sequence.generate_state(1, np.uint32)[0])
 
 
-def sampling_size(probe: Probe, n: int) -> int:
-    """Return the number of samples of a probe's batch in a sum of ``n`` terms.
+def batch_samples(batch: Batch | None, n: int) -> int:
+    """Return the number of samples of a batch in a sum of ``n`` terms; None is all of them.
 
     Examples
     --------
-    >>> from vamo_bbo.core.types import AnchorRef, Batch
-    >>> sampling_size(Probe((0, 0, 0, 0), AnchorRef("x", 0), batch=Batch("epoch", 0, 0, 4)), 10)
+    >>> batch_samples(Batch("epoch", 0, 0, 4), 10)
     3
     """
-    batch = probe.batch
     if batch is None:
         return n
     if batch.kind == "range":

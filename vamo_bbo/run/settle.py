@@ -106,7 +106,7 @@ class _Evaluator(NamedTuple):
                 tasks.append((probe, z.copy()))
         answers = self.executor.evaluate(tasks, self.run.state.seed)
         for probe, _ in tasks:
-            ledger.count(probe)
+            ledger.count([probe])
         return [a for a in answers if a.error is None]
 
 

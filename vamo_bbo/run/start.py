@@ -78,7 +78,7 @@ def start(
         if ledger.afford([probe]) is not None and attempt:
             break
         answer, facts = (executor or objective).first(probe, z0.copy(), seed)
-        ledger.count(probe)
+        ledger.count([probe])
         if answer.error is None:
             objective.declare(**facts)
             break
@@ -120,7 +120,7 @@ def check_gradient(
     tasks = [(asked, z0), *zip(legs, points, strict=True)]
     answers = (executor or SerialExecutor(objective)).evaluate(tasks, seed)
     for probe, _ in tasks:
-        ledger.count(probe)
+        ledger.count([probe])
     grad = answers[0].grad
     if grad is None or any(a.error is not None for a in answers):
         return None

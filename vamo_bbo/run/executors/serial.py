@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 
@@ -47,14 +48,18 @@ class SerialExecutor(InProcess):
         self.target = -math.inf if f_target is None or objective.sum is not None else f_target
         self.queue: list[Probe] = []
         self.state: State | None = None
+        self.like = np.empty(0)  # an array of points and its namespace, for new ones
+        self.xp: Any = np
         self.scratch: Array | None = None
         self.interrupt: KeyboardInterrupt | None = None
         self.slice = SLICE
 
     def submit(self, state: State, probes: Sequence[Probe]) -> None:
         """Queue ``probes``."""
-        self.state = state
-        self.queue.extend(probes)
+        if state is not self.state:
+            self.state, self.like = state, state.arrays["x"]
+            self.xp = namespace(self.like)
+        self.queue += probes
 
     def collect(self, timeout: float | None = None) -> list[Answer]:
         """Evaluate queued probes in their order, for ``slice`` or ``timeout`` seconds, and at least one."""
@@ -64,7 +69,8 @@ class SerialExecutor(InProcess):
             return []
         if self.objective.vectorized:
             return self._collect_rows()
-        queue, answers = self.queue, list[Answer]()
+        queue = self.queue
+        answers: list[Answer] = []
         deadline = perf_counter() + (self.slice if timeout is None else min(self.slice, timeout))
         try:
             self._work(answers, deadline)
@@ -77,15 +83,14 @@ class SerialExecutor(InProcess):
 
     def _work(self, answers: list[Answer], deadline: float) -> None:
         """Append the answers to queued probes, until the deadline or the target."""
-        state, probes, objective = self.state, self.queue, self.objective
+        state, probes, like, objective = self.state, self.queue, self.like, self.objective
         assert state is not None
-        like = state.arrays["x"]
         size = like.size
         most = max(1, ROWS // size)
         for lo in range(0, len(probes), most):
             part = probes[lo : lo + most]
             if size < LARGE:
-                points = materialize_rows(state, part, namespace(like).empty((len(part), size), like.dtype))
+                points = materialize_rows(state, part, self.xp.empty((len(part), size), like.dtype))
             else:
                 points = materialize(state, part[0], self._reused(like))[None, :]
             if objective.evaluate_in_turn(part, points, state.seed, answers, until=deadline, target=self.target):
@@ -107,7 +112,7 @@ class SerialExecutor(InProcess):
             point = materialize(state, chosen[0], np.empty_like(x))
             answers = [self.objective.evaluate(chosen[0], point, state.seed)]
         else:
-            rows = materialize_rows(state, chosen, namespace(x).empty((len(chosen), x.size), x.dtype))
+            rows = materialize_rows(state, chosen, self.xp.empty((len(chosen), x.size), x.dtype))
             answers = self.objective.evaluate_rows(chosen, rows, state.seed)
         done = {p.id for p in chosen}
         self.queue = [p for p in queue if p.id not in done]
