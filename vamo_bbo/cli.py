@@ -14,7 +14,7 @@ from vamo_bbo.run.load import JournalData, load
 
 __all__ = ["main", "summary"]
 
-SHOWN_FAILURES = 3
+SHOWN_FAILURES = 5
 SHOWN_PARAMETERS = 12
 
 
@@ -22,7 +22,7 @@ def summary(data: JournalData) -> str:
     """Return what ``show`` prints about a journal."""
     values = data.evaluations["value"]
     at = data.evaluations["at"]
-    succeeded = np.array([e is None for e in data.evaluations["error"]], dtype=bool) & np.isfinite(values)
+    succeeded = data.succeeded
     lines = [f"{data.path}: {data.result.message if data.finished else 'under way, or stopped'}"]
     rate = ""
     if len(at) > 1 and at[-1] > at[0]:
@@ -39,8 +39,10 @@ def summary(data: JournalData) -> str:
         lines += [f"    {name} = {_short(value)}" for name, value in params[:SHOWN_PARAMETERS]]
         if len(params) > SHOWN_PARAMETERS:
             lines.append(f"    ... {len(params) - SHOWN_PARAMETERS} more")
-    for failure in data.failures[-SHOWN_FAILURES:]:
-        lines.append(f"  failed: {_printable(failure.error)}")
+    kinds = data.kinds_of_failures
+    lines += [f"  failed {count} x: {_printable(error)}" for error, count in kinds[:SHOWN_FAILURES]]
+    if len(kinds) > SHOWN_FAILURES:
+        lines.append(f"  failed {sum(count for _, count in kinds[SHOWN_FAILURES:])} x otherwise")
     return "\n".join(lines)
 
 
