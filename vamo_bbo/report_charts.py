@@ -17,7 +17,7 @@ __all__ = ["Lane", "convergence", "lanes", "parallel", "parameters", "text", "ti
 MOST_PARAMETERS = 30
 """Parameters that are drawn."""
 MOST_POINTS = 20_000
-"""Evaluations that are drawn: evenly thinned beyond."""
+"""Points of a chart: evaluations are evenly thinned beyond."""
 VECTOR = 2_000
 """Points up to which a chart is vector graphics; beyond, the graphics processor draws it."""
 DECADES = 100.0
@@ -62,9 +62,9 @@ def parameters(data: JournalData) -> Any:
     good = data.succeeded
     if data.points is None or not good.any():
         return None
-    shown, best = _drawn(data), _best_so_far(data)
-    kept, failed = shown[good[shown]], shown[data.failed[shown]]
     names = data.names[:MOST_PARAMETERS]
+    shown, best = _drawn(data, len(names)), _best_so_far(data)
+    kept, failed = shown[good[shown]], shown[data.failed[shown]]
     figure = _rows(data, len(names))
     params, later = data.params, shown[shown >= int(np.argmax(good))]
     for row, name in enumerate(names, start=1):
@@ -88,18 +88,18 @@ def parallel(data: JournalData) -> Any:
     good = data.succeeded
     if data.points is None or not good.any():
         return None
-    value = data.evaluations["value"]
-    kept = np.array([i for i in _drawn(data) if good[i] and not np.isnan(data.points[i]).any()], dtype=int)
+    names, value = data.names[:MOST_PARAMETERS], data.evaluations["value"]
+    kept = np.array([i for i in _drawn(data, len(names)) if good[i] and not np.isnan(data.points[i]).any()], dtype=int)
     if not len(kept):
         return None
-    kept = kept[np.argsort(-value[kept], kind="stable")]  # the best lines are drawn last, on top
+    kept = kept[np.argsort(-value[kept], kind="stable")]
     params = data.params
     dimensions = [
         _dimension(text(name), [_drawable(params[i].get(name)) for i in kept], _axis(data, name).get("type") == "log")
-        for name in data.names[:MOST_PARAMETERS]
+        for name in names
     ]
     dimensions.append(_dimension("value", value[kept].tolist(), _spans_decades(value[kept])))
-    line = {"color": np.arange(len(kept))[::-1], "colorscale": "Viridis"}
+    line = {"color": np.arange(len(kept)), "colorscale": "Viridis", "reversescale": True}  # the highest are on top
     layout = {"height": 420, "margin": {"l": 80, "r": 80, "t": 60, "b": 30}}
     return go.Figure(go.Parcoords(dimensions=dimensions, line=line), layout=layout)
 
@@ -165,7 +165,7 @@ def _rows(data: JournalData, count: int) -> Any:
     from plotly.subplots import make_subplots
 
     figure = make_subplots(rows=count, cols=1, shared_xaxes=True, vertical_spacing=min(0.02, 0.5 / count))
-    figure.update_layout(height=110 + 110 * count, template="plotly_white", **_LAYOUT)
+    figure.update_layout(height=110 + count * (110 if count <= 8 else 70), template="plotly_white", **_LAYOUT)
     return figure
 
 
@@ -177,9 +177,10 @@ def _dots(figure: Any, x: Array, y: Any, color: str, name: str, **more: Any) -> 
     add(x=x, y=y, mode="markers", name=name, marker=marker, **more)
 
 
-def _drawn(data: JournalData) -> Array:
+def _drawn(data: JournalData, each: int = 1) -> Array:
+    """Return which evaluations are drawn, where each is so many points."""
     count = len(data.evaluations["value"])
-    return np.arange(0, count, max(1, -(-count // MOST_POINTS)))
+    return np.arange(0, count, max(1, -(-count * each // MOST_POINTS)))
 
 
 def _best_so_far(data: JournalData) -> Array:
