@@ -150,6 +150,18 @@ def test_report_without_plotly_says_how_to_get_it(journal: Path, capsys: Any, mo
     assert "pip install 'vamo_bbo[report]'" in capsys.readouterr().err
 
 
+def test_export_without_optuna_says_how_to_get_it(journal: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "vamo_bbo.integrations.optuna", None)
+    assert main(["export", str(journal), "study.db"]) == 1
+    assert "pip install 'vamo_bbo[integrations]'" in capsys.readouterr().err
+
+
+def test_a_report_that_cannot_be_written_is_one_sentence(journal: Path, tmp_path: Path, capsys: Any) -> None:
+    pytest.importorskip("plotly")
+    assert main(["report", str(journal), "-o", str(tmp_path / "none" / "report.html")]) == 1
+    assert "No such file or directory" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium")
 def test_report_in_a_browser(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vamo_bbo._errors import VamoError
+from vamo_bbo._errors import CapabilityError, VamoError
 from vamo_bbo.run.load import JournalData, load
 
 __all__ = ["main", "summary"]
@@ -69,6 +69,14 @@ def _show(path: str, follow: bool, seconds: float) -> None:
         time.sleep(seconds)
 
 
+def _export(path: str, storage: str, study: str) -> int:
+    try:
+        from vamo_bbo.integrations.optuna import export_study
+    except ImportError:
+        raise CapabilityError("The export needs the package optuna: pip install 'vamo_bbo[integrations]'.") from None
+    return export_study(load(path), storage if "://" in storage else f"sqlite:///{storage}", study)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
     parser = argparse.ArgumentParser(prog="python -m vamo_bbo", description="Look at the journal of a run.")
@@ -82,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     report.add_argument("-o", "--output", default="report.html")
     export = commands.add_parser("export", help="write the evaluations into an Optuna study, for optuna-dashboard")
     export.add_argument("journal")
-    export.add_argument("storage", help="such as sqlite:///study.db")
+    export.add_argument("storage", help="a file, such as study.db, or a URL of SQLAlchemy")
     export.add_argument("--study", default="vamo_bbo")
     given = parser.parse_args(arguments)
     try:
@@ -94,10 +102,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             write_report(given.journal, given.output)
             print(given.output)
         else:
-            from vamo_bbo.integrations.optuna import export_study
-
-            print(f"{export_study(load(given.journal), given.storage, given.study)} trials")
-    except VamoError as error:
+            print(f"{_export(given.journal, given.storage, given.study)} trials")
+    except (VamoError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
