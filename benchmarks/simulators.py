@@ -173,6 +173,7 @@ def main() -> None:
     """Make the missing runs and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", default=list(TASKS), help="simulators (default: all)")
+    parser.add_argument("--methods", nargs="*", help="of those that a simulator is run with (default: all)")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--runs", type=Path, default=Path("simulators.jsonl"))
     parser.add_argument("--seconds", type=float, default=math.inf, help="start no run after so many seconds")
@@ -182,7 +183,8 @@ def main() -> None:
     for seed in range(arguments.seeds):
         for name in arguments.names:
             for method in (*TASKS[name].ours, *PEERS):
-                if (name, method, seed) in done or time.monotonic() - began > arguments.seconds:
+                wanted = arguments.methods is None or method in arguments.methods
+                if not wanted or (name, method, seed) in done or time.monotonic() - began > arguments.seconds:
                     continue
                 line = json.dumps(measure(name, method, seed))
                 with open(arguments.runs, "a") as file:

@@ -7,6 +7,7 @@ Objectives sleep, so that two cores show what eight workers do.
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import tempfile
 import time
@@ -19,6 +20,8 @@ import numpy as np
 import vamo_bbo as vb
 
 D = 10
+ROUND = 32
+"""Evaluations between two waits for all of them."""
 
 
 class Sleeper:
@@ -56,7 +59,7 @@ def timed(
     def callback(intermediate_result: Any) -> None:
         moments.append(time.time())
 
-    method = vb.zo_sgd(0.02, n_directions=options.pop("n_directions", 31))
+    method = vb.zo_sgd(0.02, n_directions=options.pop("n_directions", ROUND - 1))
     arguments = {"workers": workers, "maxfev": maxfev, "rng": 0, "callback": callback, **options}
     result = vb.minimize(Sleeper(path, low, high, by_value), np.zeros(D), method=method, **arguments)
     first, last = moments[1], moments[-1]
@@ -75,32 +78,66 @@ def sleeps(x: np.ndarray) -> float:
 
 
 def per_second(workers: int, maxfev: int) -> float:
-    """Return evaluations per second of an objective that sleeps 5 ms, from the end of the first step on."""
+    """Return evaluations per second of an objective that sleeps 5 ms, once the workers have started.
+
+    The first quarter of the steps is left out: eight interpreters take about a second to start on two cores.
+    """
     moments: list[float] = []
     callback: Callable[..., None] = lambda intermediate_result: moments.append(time.perf_counter())  # noqa: E731
-    method = vb.zo_sgd(0.02, n_directions=31)
+    method = vb.zo_sgd(0.02, n_directions=ROUND - 1)
     vb.minimize(sleeps, np.zeros(D), method=method, workers=workers, maxfev=maxfev, rng=0, callback=callback)
-    return 32 * (len(moments) - 1) / (moments[-1] - moments[0])
+    moments = moments[len(moments) // 4 :]
+    return ROUND * (len(moments) - 1) / (moments[-1] - moments[0])
+
+
+def pool_per_second(workers: int, rounds: int, chunk: int) -> float:
+    """Return the same of ``multiprocessing.Pool.map``, ``chunk`` evaluations in a message: what the machine allows."""
+    points = list(np.random.default_rng(0).normal(size=(ROUND, D)))
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        for _ in range(rounds // 4):
+            pool.map(sleeps, points, chunksize=chunk)
+        start = time.perf_counter()
+        for _ in range(rounds):
+            pool.map(sleeps, points, chunksize=chunk)
+        return ROUND * rounds / (time.perf_counter() - start)
+
+
+def speed_up(workers: int, maxfev: int, repetitions: int = 5) -> None:
+    """Print how much faster many workers are than one, beside a bare pool: medians of ratios taken side by side."""
+    ratios: dict[str, list[float]] = {}
+    for _ in range(repetitions):
+        one = per_second(1, maxfev // 8)
+        rates = {
+            "vamo_bbo": per_second(workers, maxfev),
+            "multiprocessing.Pool, a message per evaluation": pool_per_second(workers, maxfev // ROUND, 1),
+            "multiprocessing.Pool, a message per worker": pool_per_second(workers, maxfev // ROUND, ROUND // workers),
+        }
+        for name, rate in rates.items():
+            ratios.setdefault(name, []).append(rate / one)
+    load = f", load average {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
+    print(f"sleep 5 ms, rounds of {ROUND}: {workers} workers against one, median (lowest to highest){load}")
+    for name, values in ratios.items():
+        print(f"  {name:48s} {np.median(values):.2f} x ({min(values):.2f} to {max(values):.2f})")
 
 
 def overhead(workers: int, evaluations: int) -> dict[str, float]:
     """Return milliseconds per evaluation of an objective that does nothing, on process workers."""
     out: dict[str, float] = {}
     began: list[float] = []
-    method = vb.zo_sgd(0.02, n_directions=31)
+    method = vb.zo_sgd(0.02, n_directions=ROUND - 1)
     callback: Callable[..., None] = lambda intermediate_result: began.append(time.perf_counter())  # noqa: E731
     vb.minimize(quadratic, np.zeros(D), method=method, workers=workers, maxfev=evaluations, rng=0, callback=callback)
-    out["vamo_bbo"] = 1e3 * (began[-1] - began[1]) / (32 * (len(began) - 2))
+    out["vamo_bbo"] = 1e3 * (began[-1] - began[1]) / (ROUND * (len(began) - 2))
     try:
         from joblib import Parallel, delayed
 
         with Parallel(n_jobs=workers) as pool:
-            points = np.random.default_rng(0).normal(size=(32, D))
+            points = np.random.default_rng(0).normal(size=(ROUND, D))
             pool(delayed(quadratic)(x) for x in points)
             start = time.perf_counter()
-            for _ in range(evaluations // 32):
+            for _ in range(evaluations // ROUND):
                 pool(delayed(quadratic)(x) for x in points)
-            out["joblib (rounds of 32)"] = 1e3 * (time.perf_counter() - start) / (evaluations // 32 * 32)
+            out[f"joblib (rounds of {ROUND})"] = 1e3 * (time.perf_counter() - start) / (evaluations // ROUND * ROUND)
     except ImportError:
         pass
     try:
@@ -130,10 +167,7 @@ def main() -> None:
     parser.add_argument("--speed", action="store_true", help="only the speed-up")
     arguments = parser.parse_args()
     k, maxfev = arguments.workers, arguments.maxfev
-    pairs = [(per_second(1, maxfev // 8), per_second(k, maxfev)) for _ in range(3)]
-    speed = sorted(many / one for one, many in pairs)[1]
-    one, many = (sorted(side)[1] for side in zip(*pairs, strict=True))
-    print(f"sleep 5 ms: {one:.0f}/s on 1 worker, {many:.0f}/s on {k}: {speed:.2f} x (medians of 3)")
+    speed_up(k, maxfev)
     if arguments.speed:
         return
     for name, asynchronous in (("synchronous", False), ("asynchronous", True)):

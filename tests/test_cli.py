@@ -11,6 +11,7 @@ import pytest
 
 import vamo_bbo as vb
 from vamo_bbo.cli import main, summary
+from vamo_bbo.report_charts import lanes
 from vamo_bbo.run.load import load
 
 EVIL = "<script>alert('x')</script>"
@@ -36,6 +37,7 @@ def test_show(journal: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = load(journal)
     assert f"{len(data.evaluations['value'])} evaluations" in out
     assert f"{len(data.failures)} failed" in out
+    assert f"failed {len(data.failures)} x: ValueError" in out
     assert len(data.failures) > 0
     assert "a = 0." in out
     assert "\x1b" not in out
@@ -74,6 +76,49 @@ def test_params_come_back_from_the_journal(journal: Path) -> None:
     assert all(record.params["fixed"] == 3 for record in data.history)
 
 
+class Rows:
+    """A journal's evaluations without a journal."""
+
+    def __init__(self, *rows: tuple[str, float, float]) -> None:
+        names, begin, end = zip(*rows, strict=True)
+        self.evaluations = {
+            "worker": np.array(names, dtype=object),
+            "at": np.array(end),
+            "elapsed": np.array(end) - np.array(begin),
+        }
+
+
+def test_a_process_that_replaced_another_one_is_the_same_worker() -> None:
+    data: Any = Rows(("a", 0, 1), ("b", 0, 2), ("a", 1, 3), ("c", 5, 6), ("b", 2, 7), ("d", 6.5, 7))
+    assert [(lane.name, lane.processes, lane.rows.tolist()) for lane in lanes(data)] == [
+        ("worker 1", 3, [0, 2, 3, 5]),
+        ("worker 2", 1, [1, 4]),
+    ]
+    calm: Any = Rows(("host a", 0, 1), ("host b", 0, 2))
+    assert [lane.name for lane in lanes(calm)] == ["host a", "host b"]
+
+
+def test_failures_are_counted_by_kind(tmp_path: Path) -> None:
+    calls: list[int] = []
+
+    def flaky(x: np.ndarray) -> float:
+        calls.append(1)
+        if len(calls) % 3 == 0:
+            raise ValueError(f"no convergence after {len(calls)} iterations")
+        return float("nan") if len(calls) == 10 else float(x @ x)
+
+    path = tmp_path / "run.db"
+    vb.minimize(flaky, np.ones(3), method=vb.zo_sgd(0.05), rng=0, maxfev=30, journal=path)
+    data = load(path)
+    assert data.kinds_of_failures == [
+        ("ValueError: no convergence after 3 iterations", len(calls) // 3),
+        ("the objective returned nan", 1),
+    ]
+    assert data.failed.sum() == len(data.failures)
+    assert (data.failed | data.succeeded).all()
+    assert not (data.failed & data.succeeded).any()
+
+
 class Tags(html.parser.HTMLParser):
     """Collects scripts that are not plotly's, and links out of the page."""
 
@@ -96,13 +141,25 @@ def test_report_is_one_page_and_escapes(journal: Path, tmp_path: Path) -> None:
     tags.feed(page)
     assert tags.outside == []
     for title in ("Convergence", "Parameters", "Parallel coordinates", "Workers", "Failures"):
-        assert title in page
+        assert f"<h2>{title}" in page
 
 
 def test_report_without_plotly_says_how_to_get_it(journal: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "plotly.graph_objects", None)
     assert main(["report", str(journal)]) == 1
     assert "pip install 'vamo_bbo[report]'" in capsys.readouterr().err
+
+
+def test_export_without_optuna_says_how_to_get_it(journal: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "vamo_bbo.integrations.optuna", None)
+    assert main(["export", str(journal), "study.db"]) == 1
+    assert "pip install 'vamo_bbo[integrations]'" in capsys.readouterr().err
+
+
+def test_a_report_that_cannot_be_written_is_one_sentence(journal: Path, tmp_path: Path, capsys: Any) -> None:
+    pytest.importorskip("plotly")
+    assert main(["report", str(journal), "-o", str(tmp_path / "none" / "report.html")]) == 1
+    assert "No such file or directory" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -124,6 +181,6 @@ def test_report_in_a_browser(tmp_path: Path) -> None:
     command = ["chromium", *flags, "--virtual-time-budget=10000", "--dump-dom", output.as_uri()]
     page = subprocess.run(command, capture_output=True, text=True, check=True, timeout=240).stdout
     assert page.count('class="plot-container') == 4
-    for title in ("Convergence", "Parameters", "Parallel coordinates", "Workers"):
-        assert f">{title}</text>" in page
+    for label in ("best so far", "evaluation", "value", "this process", "succeeded"):
+        assert f">{label}</text>" in page
     assert "<script>alert" not in page

@@ -101,7 +101,8 @@ def test_mpi4py(tmp_path: Path) -> None:
         "        print('same' if same(run(pool), run(1)) else 'different')\n"
     )
     about = subprocess.run(["mpiexec", "--version"], capture_output=True, text=True, check=False).stdout
-    flags = ["--allow-run-as-root", "--oversubscribe"] if "Open MPI" in about or "prte" in about.lower() else []
+    open_mpi = any(name in about for name in ("Open MPI", "OpenRTE", "prte"))
+    flags = ["--allow-run-as-root", "--oversubscribe"] if open_mpi else []
     command = ["mpiexec", *flags, "-n", "3", sys.executable, "-m", "mpi4py.futures"]
     done = subprocess.run(
         [*command, str(script)],

@@ -66,7 +66,7 @@ class TestOptuna:
         study.optimize(objective, 40)
         assert {t.params["stepped"] for t in study.trials} <= {0, 0.25, 0.5, 0.75, 1.0}
 
-    def test_a_journal_becomes_a_study(self, quiet: Any, tmp_path: Path) -> None:
+    def test_a_journal_becomes_a_study(self, quiet: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         space = vb.Space(a=vb.Real(0, 4), b=vb.Real(1e-3, 1, log=True))
 
         def fun(p: dict[str, float]) -> float:
@@ -83,6 +83,8 @@ class TestOptuna:
         assert len(study.trials) == len(data.evaluations["value"])
         assert study.best_value == pytest.approx(data.result.best_fun)
         assert sum(t.state.name == "FAIL" for t in study.trials) == len(data.failures) > 0
+        assert main(["export", str(path), str(tmp_path / "study.db")]) == 1  # the same file, by its path
+        assert "already holds a study 'vamo_bbo'" in capsys.readouterr().err
 
 
 class TestGest:

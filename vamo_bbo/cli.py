@@ -9,12 +9,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vamo_bbo._errors import VamoError
+from vamo_bbo._errors import CapabilityError, VamoError
 from vamo_bbo.run.load import JournalData, load
 
 __all__ = ["main", "summary"]
 
-SHOWN_FAILURES = 3
+SHOWN_FAILURES = 5
 SHOWN_PARAMETERS = 12
 
 
@@ -22,7 +22,7 @@ def summary(data: JournalData) -> str:
     """Return what ``show`` prints about a journal."""
     values = data.evaluations["value"]
     at = data.evaluations["at"]
-    succeeded = np.array([e is None for e in data.evaluations["error"]], dtype=bool) & np.isfinite(values)
+    succeeded = data.succeeded
     lines = [f"{data.path}: {data.result.message if data.finished else 'under way, or stopped'}"]
     rate = ""
     if len(at) > 1 and at[-1] > at[0]:
@@ -39,8 +39,10 @@ def summary(data: JournalData) -> str:
         lines += [f"    {name} = {_short(value)}" for name, value in params[:SHOWN_PARAMETERS]]
         if len(params) > SHOWN_PARAMETERS:
             lines.append(f"    ... {len(params) - SHOWN_PARAMETERS} more")
-    for failure in data.failures[-SHOWN_FAILURES:]:
-        lines.append(f"  failed: {_printable(failure.error)}")
+    kinds = data.kinds_of_failures
+    lines += [f"  failed {count} x: {_printable(error)}" for error, count in kinds[:SHOWN_FAILURES]]
+    if len(kinds) > SHOWN_FAILURES:
+        lines.append(f"  failed {sum(count for _, count in kinds[SHOWN_FAILURES:])} x otherwise")
     return "\n".join(lines)
 
 
@@ -67,6 +69,14 @@ def _show(path: str, follow: bool, seconds: float) -> None:
         time.sleep(seconds)
 
 
+def _export(path: str, storage: str, study: str) -> int:
+    try:
+        from vamo_bbo.integrations.optuna import export_study
+    except ImportError:
+        raise CapabilityError("The export needs the package optuna: pip install 'vamo_bbo[integrations]'.") from None
+    return export_study(load(path), storage if "://" in storage else f"sqlite:///{storage}", study)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
     parser = argparse.ArgumentParser(prog="python -m vamo_bbo", description="Look at the journal of a run.")
@@ -80,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     report.add_argument("-o", "--output", default="report.html")
     export = commands.add_parser("export", help="write the evaluations into an Optuna study, for optuna-dashboard")
     export.add_argument("journal")
-    export.add_argument("storage", help="such as sqlite:///study.db")
+    export.add_argument("storage", help="a file, such as study.db, or a URL of SQLAlchemy")
     export.add_argument("--study", default="vamo_bbo")
     given = parser.parse_args(arguments)
     try:
@@ -92,10 +102,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             write_report(given.journal, given.output)
             print(given.output)
         else:
-            from vamo_bbo.integrations.optuna import export_study
-
-            print(f"{export_study(load(given.journal), given.storage, given.study)} trials")
-    except VamoError as error:
+            print(f"{_export(given.journal, given.storage, given.study)} trials")
+    except (VamoError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:

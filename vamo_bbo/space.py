@@ -276,6 +276,10 @@ class Space:
         copy._start = self.to_unit({**center, **params})
         return copy
 
+    def parameter(self, name: str) -> Real | Integer | Choice | None:
+        """Return the free parameter of that name, or None."""
+        return self._free.get(name)
+
     def from_unit(self, u: Any) -> dict[str, Any]:
         """Return the dict of all parameters at ``u``, shape (d,), each element in [0, 1] (clipped)."""
         point = np.asarray(u, dtype=np.float64)

@@ -13,6 +13,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
+from vamo_bbo._errors import StateError
 from vamo_bbo.optimizer import Optimizer
 from vamo_bbo.run.load import JournalData
 from vamo_bbo.run.setup import seed_of
@@ -133,32 +134,46 @@ def export_study(data: JournalData, storage: Any, name: str = "vamo_bbo") -> int
         Such as ``"sqlite:///study.db"``.
     name : str
         Name of the study.
+
+    Raises
+    ------
+    StateError
+        The storage has a study of this name.
     """
-    study = optuna.create_study(storage=storage, study_name=name)
+    try:
+        study = optuna.create_study(storage=storage, study_name=name)
+    except optuna.exceptions.DuplicatedStudyError:
+        raise StateError(f"{storage} already holds a study {name!r}: choose another name or file.") from None
     values, errors, at, elapsed = (data.evaluations[key] for key in ("value", "error", "at", "elapsed"))
+    distributions = _distributions(data)
     trials = []
     for k, params in enumerate(data.params):
         if not params:
             continue
-        trials.append(_frozen(data, k, params, values[k], errors[k], at[k], elapsed[k]))
+        free = {name: params[name] for name in distributions}
+        trials.append(_frozen(free, distributions, values[k], errors[k], at[k], elapsed[k]))
     study.add_trials(trials)
     return len(trials)
 
 
-def _frozen(
-    data: JournalData, k: int, params: dict[str, Any], value: float, error: str | None, at: float, seconds: float
-) -> Any:
+def _distributions(data: JournalData) -> dict[str, BaseDistribution]:
     space = data.space
-    distributions: dict[str, BaseDistribution]
     if space is not None:
-        params = {n: params[n] for n in space.names}
-        distributions = {n: _distribution(p) for n, p in space._free.items()}
-    else:
-        assert data.points is not None
-        low, high = np.nanmin(data.points, axis=0), np.nanmax(data.points, axis=0)
-        distributions = {
-            n: FloatDistribution(a, b) for n, a, b in zip(data.names, low.tolist(), high.tolist(), strict=True)
-        }
+        return {name: _distribution(p) for name, p in space._free.items()}
+    if data.points is None:
+        return {}
+    low, high = np.nanmin(data.points, axis=0), np.nanmax(data.points, axis=0)
+    return {n: FloatDistribution(a, b) for n, a, b in zip(data.names, low.tolist(), high.tolist(), strict=True)}
+
+
+def _frozen(
+    params: dict[str, Any],
+    distributions: dict[str, BaseDistribution],
+    value: float,
+    error: str | None,
+    at: float,
+    seconds: float,
+) -> FrozenTrial:
     failed = error is not None or not math.isfinite(value)
     trial = optuna.trial.create_trial(
         params=params,

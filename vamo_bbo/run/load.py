@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -109,6 +110,26 @@ class JournalData:
         return [{} if np.isnan(x).any() else dict(zip(self.names, x.tolist(), strict=True)) for x in self.points]
 
     @property
+    def succeeded(self) -> Array:
+        """Which evaluations gave a value, shape (n,)."""
+        return np.array([e is None for e in self.evaluations["error"]], dtype=bool) & np.isfinite(
+            self.evaluations["value"]
+        )
+
+    @property
+    def failed(self) -> Array:
+        """Which evaluations are those of ``failures``, in that order, shape (n,)."""
+        return np.array([e is not None and e != LATE for e in self.evaluations["error"]], dtype=bool)
+
+    @property
+    def kinds_of_failures(self) -> list[tuple[str, int]]:
+        """An example of every kind of error and how many there were, the most frequent first; numbers do not count."""
+        kinds: dict[str, list[str]] = {}
+        for failure in self.failures:
+            kinds.setdefault(re.sub(r"[\d.]+", "#", failure.error), []).append(failure.error)
+        return sorted(((errors[0], len(errors)) for errors in kinds.values()), key=lambda kind: -kind[1])
+
+    @property
     def result(self) -> OptimizeResult:
         """The result of a finished run; of any other, the best evaluation so far with status -1.
 
@@ -126,8 +147,7 @@ class JournalData:
                 stored["params"] = self.space.from_unit(stored["x"])
             return new_result(**stored, history=self.history, failures=self.failures)
         values, wants = self.evaluations["value"], self.evaluations["want"]
-        succeeded = np.array([e is None for e in self.evaluations["error"]], dtype=bool)
-        comparable = np.isfinite(values) & (wants != "gradient") & succeeded
+        comparable = self.succeeded & (wants != "gradient")
         if not comparable.any():
             raise StateError(f"The journal {self.path!r} holds no successful evaluation yet.")
         best = int(np.argmin(np.where(comparable, values, np.inf)))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from time import perf_counter
 from typing import Any
 
@@ -19,7 +21,7 @@ class Follow:
 
     Parameters
     ----------
-    line : object with ``show(nfev, nit, fun)``, or None
+    line : object with ``show(nfev, nit, fun, n_failed)``, or None
         What is updated; None shows nothing.
     """
 
@@ -35,7 +37,7 @@ class Follow:
 
         def both(intermediate_result: Any) -> Any:
             r = intermediate_result
-            line.show(r.get("nfev_samples", r.get("nfev", 0)), r.get("nit", 0), r.fun)
+            line.show(r.get("nfev_samples", r.get("nfev", 0)), r.get("nit", 0), r.fun, r.get("n_failed", 0))
             if callback is None:
                 return None
             return callback(intermediate_result=r) if named else callback(r.x)
@@ -45,7 +47,7 @@ class Follow:
     def watch(self, watched: Any) -> None:
         """Update the line from the counts of a method of scipy."""
         if self.line is not None:
-            self.line.show(watched.nfev * watched.cost, watched.nit, watched.best_f)
+            self.line.show(watched.nfev * watched.cost, watched.nit, watched.best_f, watched.failures.count)
 
 
 def _wants_result(callback: Callable[..., Any]) -> bool:
@@ -89,8 +91,9 @@ class _Tqdm:
     def __init__(self, bar: Any) -> None:
         self.bar = bar
 
-    def show(self, nfev: int, nit: int, fun: float) -> None:
-        self.bar.set_postfix(nit=nit, fun=f"{fun:.6g}", refresh=False)
+    def show(self, nfev: int, nit: int, fun: float, n_failed: int) -> None:
+        failed = {"failed": n_failed} if n_failed else {}
+        self.bar.set_postfix(nit=nit, fun=f"{fun:.6g}", **failed, refresh=False)
         self.bar.update(nfev - self.bar.n)
 
     def close(self) -> None:
@@ -102,28 +105,49 @@ class _Rich:
         self.bars = bars
         self.bars.start()
         self.task = bars.add_task("minimize", total=total)
+        self.began = perf_counter()
 
-    def show(self, nfev: int, nit: int, fun: float) -> None:
-        self.bars.update(self.task, completed=nfev, description=f"nit {nit}, fun {fun:.6g}")
+    def show(self, nfev: int, nit: int, fun: float, n_failed: int) -> None:
+        rate = f", {nfev / max(perf_counter() - self.began, 1e-9):.3g}/s"  # rich itself shows the ETA
+        text = f"nit {nit}, fun {fun:.6g}{rate}{_failed(n_failed)}"
+        self.bars.update(self.task, completed=nfev, description=text)
 
     def close(self) -> None:
         self.bars.stop()
 
 
+def _failed(count: int) -> str:
+    return f", {count} failed" if count else ""
+
+
 class _Plain:
     """One line on stderr, rewritten at most ten times a second and once at the end."""
 
-    def __init__(self, total: int | None, stream: Any = None) -> None:
-        self.total, self.stream = total, stream
-        self.last = -1.0
+    def __init__(self, total: int | None, stream: Any = None, clock: Callable[[], float] = perf_counter) -> None:
+        self.total, self.stream, self.clock = total, stream, clock
+        self.last = -math.inf
+        self.first: tuple[float, int] | None = None  # a resumed run does not begin with evaluation 0
         self.text = ""
 
-    def show(self, nfev: int, nit: int, fun: float) -> None:
+    def show(self, nfev: int, nit: int, fun: float, n_failed: int) -> None:
+        now = self.clock()
         of = "" if self.total is None else f"/{self.total}"
-        self.text = f"minimize: {nfev}{of} evaluations, step {nit}, fun {fun:.6g}"
-        if perf_counter() - self.last >= _EVERY:
-            self.last = perf_counter()
+        text = f"minimize: {nfev}{of} evaluations, step {nit}, fun {fun:.6g}{_failed(n_failed)}"
+        text += self._pace(nfev, now)
+        self.text = text.ljust(len(self.text))  # a shorter line leaves nothing of the one before
+        if now - self.last >= _EVERY:
+            self.last = now
             self._write("\r" + self.text)
+
+    def _pace(self, nfev: int, now: float) -> str:
+        """Return the rate since the first call, and the time that is left."""
+        began, before = self.first = self.first or (now, nfev)
+        if now <= began or nfev <= before:
+            return ""
+        rate = (nfev - before) / (now - began)
+        if self.total is None or nfev >= self.total:
+            return f", {rate:.3g}/s"
+        return f", {rate:.3g}/s, {timedelta(seconds=round((self.total - nfev) / rate))} left"
 
     def close(self) -> None:
         self._write("\r" + self.text + "\n")

@@ -11,13 +11,14 @@ import subprocess
 import sys
 import tempfile
 from collections import deque
+from collections.abc import Sequence
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, Listener
 from multiprocessing.connection import wait as connection_wait
 from time import monotonic
 from typing import Any
 
-__all__ = ["Listening", "Worker", "child_environment"]
+__all__ = ["Listening", "Worker", "child_environment", "setup_message"]
 
 KEPT_OUTPUT = 10_000
 """Characters kept of what a failed evaluation printed."""
@@ -36,6 +37,29 @@ def child_environment(threads: int | None) -> dict[str, str]:
     if threads is not None:
         environment.update(dict.fromkeys(THREADS, str(threads)))
     return environment
+
+
+def setup_message(objective: bytes, memory_limit: int | None) -> bytes:
+    """Return the first message of a worker: where it runs, its limits, and the pickled objective."""
+    try:
+        import cloudpickle  # noqa: F401
+
+        main = None
+    except ImportError:
+        from multiprocessing import spawn
+
+        main = spawn.get_preparation_data("vamo_bbo worker")
+    return pickle.dumps(
+        {
+            "path": [p or os.getcwd() for p in sys.path],
+            "argv": sys.argv,
+            "directory": os.getcwd(),
+            "parent": os.getpid(),
+            "memory_limit": memory_limit,
+            "main": main,
+            "objective": objective,
+        }
+    )
 
 
 class Worker:
@@ -94,8 +118,8 @@ class Worker:
             theirs.close()
         return ours
 
-    def send(self, job: Any, message: Any) -> None:
-        """Give the worker a message; ``job`` is remembered until it is answered.
+    def send(self, jobs: Sequence[Any], messages: Sequence[Any]) -> None:
+        """Give the worker messages, one for each of ``jobs``, which are remembered until they are answered.
 
         Raises
         ------
@@ -107,8 +131,8 @@ class Worker:
                 os.ftruncate(self.output.fileno(), 0)
                 self.offset = 0
             self.since = monotonic()
-        self.connection.send_bytes(pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL))
-        self.jobs.append(job)
+        self.connection.send_bytes(pickle.dumps(messages, protocol=pickle.HIGHEST_PROTOCOL))
+        self.jobs.extend(jobs)
 
     def receive(self) -> tuple[str, Any, int]:
         """Return the next reply and where its output ends.

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import os
-import pickle
 import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -15,7 +12,8 @@ from vamo_bbo._errors import EvaluationError, OptionError
 from vamo_bbo._typing import Array
 from vamo_bbo.core.solver import State
 from vamo_bbo.core.types import Answer, Probe
-from vamo_bbo.run.executors.process import Listening, Worker
+from vamo_bbo.run.executors.pace import Pace
+from vamo_bbo.run.executors.process import Listening, Worker, setup_message
 from vamo_bbo.run.executors.shared import SharedArrays, messages
 from vamo_bbo.run.executors.tasks import Declare, Message, Point, packed
 from vamo_bbo.run.objective import Objective
@@ -28,11 +26,11 @@ START_TIMEOUT = 120.0
 MOST_BAD_STARTS = 3
 """Workers in a row that die before they are ready, after which the run ends."""
 
-AHEAD = 2
-"""Evaluations that a worker holds at most, while they are short: it then never waits for the next one."""
-SHORT = 0.02
-"""Seconds up to which evaluations are short. Longer ones gain nothing from waiting in a worker, and could wait there
-for one that takes much longer while another worker idles."""
+AT_ONCE = 2**16
+"""Numbers in points that are formed in one piece, before workers begin with them."""
+UNREAD = 2**16 if sys.platform.startswith("linux") else 2**12
+"""Bytes that a pipe takes while nobody reads. A worker in the middle of an evaluation gets no more: we would wait for
+it, also where it hangs, or waits for us to read its answer."""
 
 _Job = tuple[Probe | None, Message]
 
@@ -73,13 +71,14 @@ class ProcessExecutor:
         self.queue: deque[_Job] = deque()
         self.shared = SharedArrays()
         self.bad_starts = 0
-        self.longest = math.inf  # of the latest evaluations; older ones fade
+        self.pace = Pace()
         self.setup: bytes | None = None
 
     def submit(self, state: State, probes: Sequence[Probe]) -> None:
         """Form the points of ``probes``, or make handles of them, and send as many as there are workers for."""
-        for lo in range(0, len(probes), self.count):  # the first workers begin while the other points are formed
-            self.queue += messages(state, probes[lo : lo + self.count], self.shared)
+        step = max(self.count, AT_ONCE // state.arrays["x"].size)
+        for lo in range(0, len(probes), step):  # the first workers begin while other long points are formed
+            self.queue += messages(state, probes[lo : lo + step], self.shared)
             self._dispatch()
 
     def collect(self, timeout: float | None = None) -> list[Answer]:
@@ -113,7 +112,7 @@ class ProcessExecutor:
         self.objective.declare(**facts)
         for worker in self.workers:
             if worker.ready:
-                worker.send((None, Declare(facts)), Declare(facts))
+                worker.send([(None, Declare(facts))], [Declare(facts)])
         return answer, facts
 
     def evaluate(self, tasks: Sequence[tuple[Probe, Array]], seed: int) -> list[Answer]:
@@ -137,48 +136,40 @@ class ProcessExecutor:
     def _dispatch(self) -> None:
         """Give queued jobs to idle workers; start workers while there are fewer than jobs and than ``count``."""
         full = len(self.workers) == self.count and all(w.ready for w in self.workers)
-        for held in range(AHEAD if full and self.longest <= SHORT else 1):
-            for worker in list(self.workers):
-                if self.queue and worker.ready and len(worker.jobs) == held and not (held and worker.chatty):
-                    self._send(worker)
+        share = self.pace.share(len(self.queue), self.count) if full else 1
+        for worker in self.workers[:]:
+            if worker.ready and not worker.jobs:
+                self._send(worker, share)
+        ahead = min(share, self._unread()) if full and self.pace.short else 0
+        for worker in self.workers[:]:
+            if ahead and len(worker.jobs) == 1 and not worker.chatty:
+                self._send(worker, ahead)
         starting = sum(not w.ready for w in self.workers)
         while len(self.workers) < self.count and starting < len(self.queue):
             self.workers.append(Worker(self._setup(), self.threads))
             self.listening.add(self.workers[-1])
             starting += 1
 
-    def _send(self, worker: Worker) -> None:
-        job = self.queue.popleft()
+    def _unread(self) -> int:
+        """Return how many of the queued messages a pipe takes while nobody reads."""
+        message = self.queue[0][1] if self.queue else None
+        return UNREAD // (1024 + (message.z.nbytes if isinstance(message, Point) else 0))
+
+    def _send(self, worker: Worker, share: int) -> None:
+        """Give ``worker`` the first ``share`` jobs of the queue, in one message."""
+        jobs = [self.queue.popleft() for _ in range(min(share, len(self.queue)))]
+        if not jobs:
+            return
         try:
-            worker.send(job, packed(job[1]))
+            worker.send(jobs, [packed(message) for _, message in jobs])
         except OSError:  # dead already
-            self.queue.appendleft(job)
+            self.queue.extendleft(reversed(jobs))
             if not worker.jobs:
                 self._remove(worker, grace=0.0)
 
     def _setup(self) -> bytes:
-        """Return the first message of a worker: where it runs, its limits, and the objective."""
         if self.setup is None:
-            blob = dumps(self.objective)
-            try:
-                import cloudpickle  # noqa: F401
-
-                main = None
-            except ImportError:
-                from multiprocessing import spawn
-
-                main = spawn.get_preparation_data("vamo_bbo worker")
-            self.setup = pickle.dumps(
-                {
-                    "path": [p or os.getcwd() for p in sys.path],
-                    "argv": sys.argv,
-                    "directory": os.getcwd(),
-                    "parent": os.getpid(),
-                    "memory_limit": self.memory_limit,
-                    "main": main,
-                    "objective": blob,
-                }
-            )
+            self.setup = setup_message(dumps(self.objective), self.memory_limit)
         return self.setup
 
     def _patience(self, deadline: float | None) -> float | None:
@@ -218,7 +209,7 @@ class ProcessExecutor:
                 printed = worker.printed(end)
                 if printed:
                     value = value._replace(log=f"{value.log or ''}\nOutput:\n{printed}".lstrip())
-            self.longest = max(value.elapsed, 0.95 * self.longest if math.isfinite(self.longest) else 0.0)
+            self.pace.took(value.elapsed)
         worker.answered(end)
         if probe is None:
             return []  # a declaration was taken

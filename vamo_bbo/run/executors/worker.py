@@ -41,10 +41,11 @@ def main(address: str) -> None:
     tasks = Tasks(objective, name)
     while True:
         try:
-            message = connection.recv_bytes()
+            messages = connection.recv_bytes()
         except (EOFError, OSError):
             return  # the parent is done, or gone
-        connection.send_bytes(_answer(tasks, unpacked(pickle.loads(message))))
+        for message in pickle.loads(messages):  # each is answered at once: the next one may kill this process
+            connection.send_bytes(_answer(tasks, unpacked(message)))
 
 
 def _answer(tasks: Any, message: Any) -> bytes:
