@@ -159,3 +159,8 @@ def test_without_noise_it_converges():
 def test_a_bad_radius_is_refused(radius):
     with pytest.raises(vb.OptionError, match="radius must be a positive number"):
         vb.quadratic(radius)
+
+
+def test_what_it_cannot_do_is_said():
+    with pytest.raises(vb.CapabilityError, match="at most 300 variables, got 301; use 'cma' or 'spsa'"):
+        vb.minimize(lambda x: float(x @ x), np.ones(301), method="quadratic")

@@ -26,6 +26,8 @@ KEPT = 1000
 """Most points that are remembered."""
 REPEATS = 5
 """Pairs of values at one point from which the noise is taken."""
+LIMIT = 300
+"""Most variables: a fit takes as many points and more."""
 DRAWN = 40
 """Points among which the one with the largest standard error is evaluated."""
 SMALLEST, LARGEST = 1e-8, 1e3
@@ -114,6 +116,8 @@ class QuadraticRegression:
         """Return the first state; see :class:`~vamo_bbo.core.solver.Solver`."""
         if info.n_samples is not None or info.levels is not None or info.device:
             raise CapabilityError("quadratic is for plain objectives of real coordinates on the host.")
+        if x0.size > LIMIT:
+            raise CapabilityError(f"quadratic is for at most {LIMIT} variables, got {x0.size}; use 'cma' or 'spsa'.")
         state = State(seed=seed, backend=backend, info=info)
         state.arrays = {
             "x": np.array(x0),
