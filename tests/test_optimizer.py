@@ -44,7 +44,7 @@ def bowl(trial):
 
 
 def make(name, **changes):
-    kwargs = {"rng": 3, "options": {} if name == "cma" else {"learning_rate": 0.01}}
+    kwargs = {"rng": 3, "options": {} if name in ("cma", "quadratic") else {"learning_rate": 0.01}}
     if name in SUMS or name in NEED_GRADIENT:
         kwargs.update(n_samples=12, gradient=name != "zo-svrg")
     kwargs.update(changes)

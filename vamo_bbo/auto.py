@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from vamo_bbo._typing import Array
 from vamo_bbo.auto_noisy import run_noisy
+from vamo_bbo.auto_smooth import descend
 from vamo_bbo.problem import FiniteSum
 from vamo_bbo.run.setup import parse_x0
 from vamo_bbo.run.stop import Budget, Code
@@ -26,10 +26,6 @@ SMALL = 100
 """Most variables for which a model of the objective (COBYQA) or a population (CMA-ES) is affordable."""
 DIFFERENCES = 1000
 """Most variables for which a gradient is taken by differences, d + 1 values each."""
-MODELS = 20
-"""Most variables for which COBYQA takes over from a slow L-BFGS-B: its own time grows fast with d."""
-PATIENCE = 15
-"""L-BFGS-B is slow when it has not ended after so many times d + 1 values."""
 _PROBE_FROM = 10
 """The second value at x0 is left out below this budget."""
 
@@ -111,7 +107,7 @@ def run_auto(call: Call) -> Any:
     choice = choose(call, noisy)
     call.noisy = call.noisy or noisy
     if watched is not None and choice.method == "L-BFGS-B":
-        result = _descend(call, watched)
+        result = descend(call, watched)
     elif watched is not None and noisy and choice.method == "COBYQA" and not call.constrained:
         result = run_noisy(call, watched)
     elif watched is not None:
@@ -145,44 +141,6 @@ def _watch(call: Call) -> tuple[Watched, tuple[Any, ...], Array]:
         watched.offer_known(call.known.points, call.known.values)
     args = call.args if isinstance(call.args, tuple) else (call.args,)
     return watched, args, x0
-
-
-def _descend(call: Call, watched: Watched) -> Any:
-    """Run L-BFGS-B by differences; where it is slow or gets stuck, COBYQA, and L-BFGS-B again to polish.
-
-    The measurement behind it is in ``docs/which_method.rst``: each of the two is far ahead on some problems, and the
-    slow ones of L-BFGS-B show within ``PATIENCE (d + 1)`` values.
-    """
-    from vamo_bbo.scipy_layer.call import run_scipy
-
-    total = watched.budget.maxfev
-    switch = call.size <= MODELS
-    first = PATIENCE * (call.size + 1) if switch else math.inf
-    if first < (math.inf if total is None else total):
-        watched.set_budget(maxfev=first)
-    result = run_scipy(call, "L-BFGS-B", watched=watched)
-    slow = result.status == int(Code.MAXFEV) and watched.budget.maxfev != total and watched.nfev <= first
-    watched.set_budget(maxfev=total)
-    # Every difference zero: more likely a simulator that prints seven digits than a constant function or a minimum.
-    flat = watched.nfev > call.size and not np.any(result.get("jac", 1.0))
-    stuck = ("ABNORMAL" in str(result.message) or flat) and call.size <= SMALL
-    if not (slow or stuck) or watched.best_x is None:
-        return result
-    generic = {k: v for k, v in call.options.items() if k in ("disp", "maxiter")}
-    model = run_scipy(call, "COBYQA", watched=watched, options=generic, x0=watched.best_x)
-    before = f"{PATIENCE} (d + 1) values of L-BFGS-B" if slow else "L-BFGS-B found no slope to follow"
-    model.message = f"{before}, then COBYQA: {model.message}"
-    if not model.success:
-        return model
-    polished = run_scipy(call, "L-BFGS-B", watched=watched, x0=watched.best_x)
-    if polished.fun <= model.fun and (polished.success or polished.status == 99):
-        polished.message = f"{model.message}, then L-BFGS-B: {polished.message}"
-        return polished
-    for name in ("nfev", "nfev_samples", "n_failed", "failures"):
-        model[name] = polished[name]
-    if watched.best_f < model.fun:
-        model.x, model.fun = np.array(watched.best_x), watched.best_f
-    return model
 
 
 def _count_probe(result: Any, watched: Watched) -> None:

@@ -1,8 +1,9 @@
-"""``method="auto"`` on a noisy objective of moderate size: COBYQA, then CMA-ES from where it ended.
+"""``method="auto"`` on a noisy objective of moderate size: COBYQA, then a regression or CMA-ES from where it ended.
 
 A quadratic model over a trust region averages the noise as long as the region is wide, and comes close in few values.
-When the region has shrunk to where noise decides it is stuck, on a curved valley far from the minimum; a population,
-whose ranking needs no differences, goes on from there (docs/which_method.rst has the measurement). Without the package
+When the region has shrunk to where noise decides it is stuck. A model that is fitted to more points than it needs, in a
+region that noise keeps wide, goes on from there; with more variables than that is affordable for, a population, whose
+ranking needs no differences (docs/which_method.rst has the measurement). Without the package
 ``cmaes``, COBYQA is started again from its best point with another region (C. Cartis, J. Fiala, B. Marteau and
 L. Roberts, Improving the flexibility and robustness of model-based derivative-free optimization solvers, ACM TOMS 45
 (2019), section 4).
@@ -30,7 +31,9 @@ REPLICATES = 30
 """Most evaluations kept for the answer; at most a tenth of the budget."""
 CANDIDATES = 3
 FEWEST = 20
-"""Values that must be left for the population."""
+"""Values that must be left for the second method."""
+REGRESSION = 15
+"""Most variables for which method "quadratic" goes on: it fits at most 150 points."""
 RADII = (1.0, 0.1, 0.3, 0.03)
 """Trust-region radii of the starts, in turn; the first is COBYQA's default."""
 
@@ -58,9 +61,10 @@ def run_noisy(call: Call, watched: Watched) -> Any:
     kept = min(REPLICATES, total // 10)
     watched.set_budget(maxfev=total - kept)
     candidates: list[Array] = []
-    result, path = _stages(call, watched, candidates, once=has_cma())
-    if has_cma() and _goes_on(result) and total - watched.nfev >= FEWEST:
-        return _population(call, watched, total)
+    second = "quadratic" if call.size <= REGRESSION else "cma" if has_cma() else None
+    result, path = _stages(call, watched, candidates, once=second is not None)
+    if second is not None and _goes_on(result) and total - watched.nfev >= FEWEST:
+        return _second(call, watched, total, second)
     watched.set_budget(maxfev=total)
     result.best_x, result.best_fun, result.fun_std = watched.best_x, watched.best_f, math.nan
     if result.status != int(Code.INTERRUPTED):
@@ -70,8 +74,8 @@ def run_noisy(call: Call, watched: Watched) -> Any:
     return result
 
 
-def _population(call: Call, watched: Watched, total: float) -> Any:
-    """Go on with CMA-ES from the best point, and add up the counts."""
+def _second(call: Call, watched: Watched, total: float, method: str) -> Any:
+    """Go on with one of our solvers from the best point, and add up the counts."""
     from vamo_bbo.minimize import run_call
 
     began, spent = watched.began, watched.nfev
@@ -80,13 +84,13 @@ def _population(call: Call, watched: Watched, total: float) -> Any:
     if limits.get("max_time") is not None:
         limits["max_time"] = max(0.0, limits["max_time"] - (time.perf_counter() - began))
     known = [(watched.best_x, watched.best_f)]
-    result: Any = run_call(replace(call, known_points=known, known=None, limits=limits, options=options), "cma")
+    result: Any = run_call(replace(call, known_points=known, known=None, limits=limits, options=options), method)
     for name in ("nfev", "nfev_samples"):
         result[name] += spent
     result.n_failed += watched.failures.count
     result.failures = [*watched.failures.records, *result.failures]
     result.history = watched.history.followed_by(result.history, spent)
-    result.message = f"COBYQA ended after {spent} values, then cma: {result.message}"
+    result.message = f"COBYQA ended after {spent} values, then {method}: {result.message}"
     return result
 
 

@@ -125,7 +125,8 @@ def minimize(
         distribution from the best tenth of 10 or more. Pairs with NaN or inf, or outside the bounds, are left out. With
         a ``Space``, x is a dict.
     maxfev, maxjev : float, optional
-        Most function values and gradients (sample values and sample gradients of a finite sum); exact.
+        Most function values and gradients (sample values and sample gradients of a finite sum); exact. A plain ``fun``
+        without ``jac`` under "auto": what is left of a budget at a local minimum is spent on looking for a better one.
     max_time : float, optional
         Most seconds; checked between evaluations.
     f_target : float, optional

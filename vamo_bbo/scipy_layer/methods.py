@@ -125,7 +125,7 @@ def minimize_scipy(
     """
     run = _Run(fun, x0, args, method, jac, bounds, constraints, budget or Budget(), policy, mapper, vectorized)
     if watched is not None:
-        watched.mapper = mapper or watched.mapper
+        watched.mapper, watched.ended = mapper or watched.mapper, None
         run.watched = watched
     elif known is not None:
         run.watched.offer_known(*known)
@@ -230,6 +230,8 @@ class _Run:
     def finished(self, result: Any) -> Any:
         """Return scipy's result, with exact counts, and the best point where scipy's is not it."""
         watched = self.watched
+        if result.get("status") == int(Code.CALLBACK):
+            watched.ended = Code.CALLBACK
         if watched.nfev and result.nfev != watched.nfev:
             result.nfev = type(result.nfev)(watched.nfev)
         if result.get("njev") != watched.njev and "njev" in result and bool(self.raw_jac) and watched.njev:
@@ -246,6 +248,7 @@ class _Run:
 
 def stopped(watched: Watched, x0: Any, code: Code, detail: str = "", *, gradient: bool = True) -> Any:
     """Return the best point evaluated as a result; ``code`` says what ended the run."""
+    watched.ended = code
     x = np.atleast_1d(np.array(x0, dtype=np.float64)) if watched.best_x is None else watched.best_x
     result: Any = OptimizeResult()
     result.x, result.fun = x, float("nan") if watched.best_x is None else watched.best_f

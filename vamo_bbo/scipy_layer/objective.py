@@ -68,6 +68,10 @@ class Watched:
         What failed.
     history : History
         One record per improvement.
+    ended : Code or None
+        Why the latest method was stopped; None for one that ended by itself.
+    patience : float
+        A descent is stopped, with ``Code.CONVERGED``, after so many values without a better iterate.
     """
 
     def __init__(
@@ -93,6 +97,12 @@ class Watched:
         self.best_f, self.best_violation = math.inf, math.inf
         self.failures, self.history = FailureLog(), History()
         self.exception: Exception | None = None
+        self.ended: Code | None = None
+        self.patience = math.inf
+        self._improved = (
+            0,
+            math.inf,
+        )  # when the points that were no leg of a difference last got better, and their best
         self.began = time.perf_counter()
         self.on_iteration: Callable[[Watched], None] | None = None
         self._latest: deque[tuple[Array, float]] = deque(maxlen=64)
@@ -190,15 +200,26 @@ class Watched:
             finally:
                 asked, self._collected = self._collected, None
             wanted.append(asked)
-        values = self._round([one for asked in wanted for one in asked])
+        values = self._round([one for asked in wanted for one in asked], self._leg)
         self._answers = values
         try:
             return [function(p) if asked else value for p, asked, value in zip(points, wanted, direct, strict=True)]
         finally:
             self._answers = None
 
-    def _round(self, asked: Sequence[tuple[Array, tuple[Any, ...]]]) -> list[Any]:
-        """Return the values of the legs of a finite difference, all of them or none within the budget."""
+    def generation(self, points: Sequence[Array], args: tuple[Any, ...]) -> list[float]:
+        """Return the values of independent points, all of them or none within the budget; failed ones are penalties."""
+        return [float(np.real(value)) for value in self._round([(x, args) for x in points], self._member)]
+
+    def _member(self, x: Array, args: tuple[Any, ...], raw: Any, exception: Exception | None, log: str | None) -> Any:
+        value, trouble = self._checked(raw, exception)
+        if trouble is not None:
+            return self._penalty(self._failed(x, trouble, log, exception))
+        self._keep(x, value)
+        return raw
+
+    def _round(self, asked: Sequence[tuple[Array, tuple[Any, ...]]], settle: Callable[..., Any]) -> list[Any]:
+        """Return what ``settle`` makes of the values of many points, all of them or none within the budget."""
         if not asked:
             return []
         self.spend(len(asked), count=False)
@@ -206,16 +227,19 @@ class Watched:
         args = asked[0][1]
         guarded = Guarded(self.fun, args, self.vectorized)
         points = [x.copy() for x, _ in asked]
+        apart = self.vectorized or self.mapper is not None
         if self.vectorized:
             raw: Iterable[Any] = guarded.rows(points)
         else:
             raw = (self.mapper or map)(guarded, points)
         values, outcomes = [], iter(raw)
         for x, _ in asked:
-            value, exception, log = next(outcomes)
-            self.nfev += 1
+            if not apart:
+                self.check_time()
+            self.nfev += 1  # before the call: one that Ctrl-C ends was made
             self._reserved -= 1
-            values.append(self._leg(x, args, value, exception, log))
+            value, exception, log = next(outcomes)
+            values.append(settle(x, args, value, exception, log))
         return values
 
     def _leg(self, x: Array, args: tuple[Any, ...], raw: Any, exception: Exception | None, log: str | None) -> Any:
@@ -269,6 +293,7 @@ class Watched:
             if trouble is None:
                 self._base, self._base_x = math.nan if value is None else value, point
                 self._keep(point, value)
+                self._be_patient()
                 return raw
             if attempt + 1 < tries:
                 if not self._fits_one_more():
@@ -278,6 +303,12 @@ class Watched:
             self._raise_at_start(trouble, exception)
         told = self._penalty(self._failed(point, trouble, log, exception))
         return (told, np.zeros(point.size)) if self.paired else told
+
+    def _be_patient(self) -> None:
+        if self._base < self._improved[1]:
+            self._improved = (self.nfev, self._base)
+        elif self.nfev - self._improved[0] > self.patience:
+            raise StopRun(Code.CONVERGED, f"no better iterate in {self.patience:.0f} values")
 
     def _fits_one_more(self) -> bool:
         limit = self.budget.maxfev
@@ -389,7 +420,7 @@ class Watched:
         for k, step in zip(unknown, steps, strict=True):
             legs.append((x.copy(), args))
             legs[-1][0][k] += step
-        values = self._round(legs)
+        values = self._round(legs, self._leg)
         for k, step, value in zip(unknown, steps, values, strict=True):
             out[k] = (value - base) / step
         return out

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from vamo_bbo.core.solver import Solver
 from vamo_bbo.solvers.adam import adam
 from vamo_bbo.solvers.cma import cma
+from vamo_bbo.solvers.quadratic import quadratic
 from vamo_bbo.solvers.residual import residual
 from vamo_bbo.solvers.saga import asgd, saga, sarah, storm
 from vamo_bbo.solvers.sgd import sgd
@@ -23,6 +24,7 @@ __all__ = [
     "adam",
     "asgd",
     "cma",
+    "quadratic",
     "residual",
     "saga",
     "sarah",
@@ -55,5 +57,6 @@ METHODS: dict[str, Callable[..., Solver]] = {
     "spsa": spsa,
     "residual": residual,
     "cma": cma,
+    "quadratic": quadratic,
 }
 """Factory of every method by the name that ``minimize(method=...)`` takes."""

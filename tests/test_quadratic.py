@@ -1,0 +1,166 @@
+"""Method "quadratic": the fit against plain least squares and interpolation, the step, and what the solver does."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+
+import vamo_bbo as vb
+from vamo_bbo.solvers._regression import fit, trust_region_step
+
+D = 3
+FAR = np.full(D, 1e9)
+
+
+def features(rows):
+    """Return what the coefficients of a quadratic are multiplied with."""
+    pairs = [rows[:, i] * rows[:, j] for i in range(rows.shape[1]) for j in range(i, rows.shape[1])]
+    return np.column_stack([np.ones(len(rows)), rows, *pairs])
+
+
+def sample(n, noise=0.0, seed=1):
+    rng = np.random.default_rng(seed)
+    rows = rng.normal(size=(n, D))
+    return rows, 2.0 + rows @ [1.0, -2.0, 0.5] + rows[:, 0] ** 2 - 3.0 * rows[:, 1] * rows[:, 2] + noise * rng.normal(
+        size=n
+    )
+
+
+def test_many_points_give_the_least_squares():
+    rows, values = sample(200, noise=0.1)
+    model = fit(rows, values, np.ones(200), 0.0)
+    coefficients, *_ = np.linalg.lstsq(features(rows), values, rcond=None)
+    point = np.array([0.3, -0.2, 0.5])
+    expected = (features(point[None]) @ coefficients)[0] - coefficients[0]
+    assert abs(model.at(point) - expected) < 5e-3
+    assert 0.008 < model.variance < 0.012
+
+
+def test_few_points_are_interpolated_with_the_least_hessian():
+    rows, values = sample(7)
+    model = fit(rows, values, np.ones(7), 0.0)
+    np.testing.assert_allclose([model.value + model.at(row) for row in rows], values, atol=1e-5)
+    n = len(rows)
+    kernel, linear = 0.5 * (rows @ rows.T) ** 2, np.column_stack([np.ones(n), rows])
+    system = np.block([[kernel, linear], [linear.T, np.zeros((D + 1, D + 1))]])  # Powell's conditions
+    weights = np.linalg.solve(system, np.concatenate([values, np.zeros(D + 1)]))[:n]
+    np.testing.assert_allclose(model.hessian, (rows.T * weights) @ rows, atol=1e-3)
+
+
+def test_errors_are_those_of_least_squares_and_cover_the_truth():
+    rows, values = sample(300, noise=0.1)
+    model = fit(rows, values, np.ones(300), 0.0)
+    point = np.array([0.5, 0.5, -1.0])
+    x = features(rows)
+    contrast = (features(point[None]) - features(np.zeros((1, D))))[0]
+    expected = 0.1 * np.sqrt(contrast @ np.linalg.solve(x.T @ x, contrast))
+    assert abs(model.errors(point[None])[0] / expected - 1.0) < 0.1
+
+
+def test_an_outlier_moves_the_model_little():
+    rows, values = sample(60, noise=0.01)
+    values[7] += 100.0
+    model = fit(rows, values, np.ones(60), 0.0)
+    assert np.abs(model.slope - [1.0, -2.0, 0.5]).max() < 1.0
+
+
+@pytest.mark.parametrize("shift", [0.0, 5.0])
+def test_the_step_is_the_best_of_the_ball_and_the_box(shift):
+    rng = np.random.default_rng(3)
+    for _ in range(20):
+        a = rng.normal(size=(D, D))
+        hessian, slope = a @ a.T - shift * np.eye(D), rng.normal(size=D)
+        s = trust_region_step(slope, hessian, -FAR, FAR)
+        others = rng.normal(size=(2000, D))
+        others *= rng.random((2000, 1)) ** (1 / D) / np.linalg.norm(others, axis=1, keepdims=True)
+        values = others @ slope + 0.5 * ((others @ hessian) * others).sum(1)
+        assert np.linalg.norm(s) <= 1.0 + 1e-9
+        assert slope @ s + 0.5 * s @ hessian @ s <= values.min() + 1e-9
+        low, high = -0.1 * np.ones(D), 0.2 * np.ones(D)
+        boxed = trust_region_step(slope, hessian, low, high)
+        assert (boxed >= low).all()
+        assert (boxed <= high).all()
+
+
+def noisy(fun, sigma, seed=0):
+    rng = np.random.default_rng(seed)
+    return lambda x: fun(x) + sigma * rng.standard_normal()
+
+
+def test_noise_of_a_bowl_is_averaged():
+    result = vb.minimize(
+        noisy(lambda x: float(((x - 1.0) ** 2).sum()), 0.1),
+        np.zeros(6),
+        method="quadratic",
+        noisy=True,
+        rng=1,
+        maxfev=700,
+    )
+    assert ((result.x - 1.0) ** 2).sum() < 0.01  # the noise of one value is ten times that
+
+
+def test_a_curved_valley_is_followed_under_noise():
+    def valley(x):
+        return float(100.0 * ((x[1:] - x[:-1] ** 2) ** 2).sum() + ((1.0 - x[:-1]) ** 2).sum())
+
+    ends = [
+        valley(
+            vb.minimize(noisy(valley, 0.1, s), np.full(3, -1.0), method="quadratic", noisy=True, rng=s, maxfev=800).x
+        )
+        for s in range(3)
+    ]
+    assert np.median(ends) < 1.0 < valley(np.full(3, -1.0)) / 100
+
+
+def test_bounds_hold_and_the_corner_is_found():
+    points = []
+
+    def fun(x):
+        points.append(np.array(x))
+        return float(((x - [2.0, -3.0, 0.5]) ** 2).sum())
+
+    box = [(-1.0, 1.0)] * 3
+    result = vb.minimize(noisy(fun, 0.01), np.zeros(3), method="quadratic", noisy=True, bounds=box, rng=1, maxfev=200)
+    assert np.abs(points).max() <= 1.0
+    np.testing.assert_allclose(result.x, [1.0, -1.0, 0.5], atol=0.05)
+
+
+def test_failed_points_are_left_out():
+    def fun(x):
+        return float("nan") if x[0] > 1.2 else float(((x - 1.0) ** 2).sum())
+
+    result = vb.minimize(noisy(fun, 0.01), np.zeros(3), method="quadratic", noisy=True, rng=1, maxfev=300)
+    assert result.n_failed > 0
+    assert np.abs(result.x - 1.0).max() < 0.1
+
+
+def test_a_pickled_run_goes_on_the_same():
+    def fun(x):
+        return float(((x - 1.0) ** 2).sum()) + 1e-3 * np.sin(1e6 * float(x.sum()))
+
+    straight, moved = (vb.Optimizer(np.zeros(3), "quadratic", rng=1, noisy=True) for _ in range(2))
+    for _ in range(60):
+        for optimizer in (straight, moved):
+            trials = optimizer.ask()
+            optimizer.tell(trials, [fun(t.x) for t in trials])
+        moved = pickle.loads(pickle.dumps(moved))
+    np.testing.assert_array_equal(straight.result.x, moved.result.x)
+    assert np.abs(straight.result.x - 1.0).max() < 0.05
+
+
+def test_without_noise_it_converges():
+    result = vb.minimize(lambda x: float(((x - 1.0) ** 4).sum()), np.zeros(2), method="quadratic", rng=1, maxfev=400)
+    assert result.fun < 1e-6
+
+
+@pytest.mark.parametrize("radius", [0.0, -1.0, np.inf])
+def test_a_bad_radius_is_refused(radius):
+    with pytest.raises(vb.OptionError, match="radius must be a positive number"):
+        vb.quadratic(radius)
+
+
+def test_what_it_cannot_do_is_said():
+    with pytest.raises(vb.CapabilityError, match="at most 300 variables, got 301; use 'cma' or 'spsa'"):
+        vb.minimize(lambda x: float(x @ x), np.ones(301), method="quadratic")

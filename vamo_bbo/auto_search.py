@@ -1,0 +1,181 @@
+"""``method="auto"`` with a budget left where the local methods have ended: restarts of CMA-ES, and a polish.
+
+A user who states a budget wants the best value that it buys. The population starts at the local minimum with a first
+step of a quarter of the box (without bounds: half of the larger of the start's own size and the distance travelled),
+and starts again and again, with large and small populations in turn (N. Hansen, Benchmarking a BI-population CMA-ES on
+the BBOB-2009 function testbed, GECCO 2009). Where it finds a better basin, L-BFGS-B goes to its bottom.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vamo_bbo._typing import Array
+from vamo_bbo.core.types import ProblemInfo
+from vamo_bbo.run.setup import seed_of
+from vamo_bbo.run.stop import Code, default_limits
+from vamo_bbo.scipy_layer.asked import Asked
+from vamo_bbo.scipy_layer.objective import Watched
+
+if TYPE_CHECKING:
+    from vamo_bbo.minimize import Call
+
+__all__ = ["goes_on", "may_search", "search_on"]
+
+FEWEST = 20
+"""Values that must be left."""
+RESERVE = 0.1
+"""Share of what is left that is kept for the polish, at most POLISH (d + 1) values."""
+POLISH = 15
+RESTARTS = 10**6
+"""More than any budget holds: the budget ends the search."""
+GAIN = 1e-8
+"""Smallest relative gain that counts as another basin."""
+_SPENT = (Code.MAXFEV, Code.MAX_TIME)
+
+
+def may_search(call: Call) -> bool:
+    """Return whether the user has stated a budget and left the end to us.
+
+    ``tol`` and options of the method (``ftol``, ``maxiter``, ...) are the user's own wish of when to stop; the
+    population needs the optional package ``cmaes``.
+    """
+    from vamo_bbo.auto import has_cma
+
+    stated = any(call.limits.get(name) is not None for name in ("maxfev", "max_time", "f_target"))
+    return stated and call.tol is None and not set(call.options) - {"disp"} and not call.constrained and has_cma()
+
+
+def goes_on(call: Call, watched: Watched) -> bool:
+    """Return whether there is something left to spend after local methods that ended by themselves."""
+    by_themselves = watched.best_x is not None and watched.ended in (None, Code.CONVERGED)
+    return by_themselves and may_search(call) and _left(call, watched) >= FEWEST
+
+
+def search_on(call: Call, watched: Watched, local: Any) -> Any:
+    """Spend the rest of the budget on other basins.
+
+    Parameters
+    ----------
+    call : Call
+        The arguments.
+    watched : Watched
+        Counts, and the best point, of the local methods.
+    local : OptimizeResult
+        Their result.
+
+    Returns
+    -------
+    OptimizeResult
+        The local result with all counts where nothing better was found; else the better point, with the status of the
+        polish, or of the budget where that ended before the polish did.
+    """
+    from vamo_bbo.scipy_layer.call import run_scipy
+
+    whole, spent, best, last = watched.budget, watched.nfev, local, local
+    population = _population(call, watched)
+    while _left(call, watched) >= FEWEST:
+        before = watched.nfev
+        watched.set_budget(**_all_but_a_reserve(call, watched))
+        last = run_scipy(call, population, watched=watched, x0=watched.best_x, options={})
+        watched.set_budget(maxfev=whole.maxfev, max_time=whole.max_time)
+        if watched.ended not in _SPENT or watched.nfev == before:
+            break
+        if _gained(watched.best_f, best.fun):
+            best = last = run_scipy(call, "L-BFGS-B", watched=watched, x0=watched.best_x)
+            if watched.ended is not None:
+                break
+    polished = not _gained(watched.best_f, best.fun)
+    result = best if polished and watched.ended in (None, *_SPENT) else last
+    return _told(watched, local, result, spent)
+
+
+def _left(call: Call, watched: Watched) -> float:
+    """Return the values that are left; infinite where only the time is limited and not yet up."""
+    budget = watched.budget
+    if budget.max_time is not None and time.perf_counter() - watched.began >= budget.max_time:
+        return 0.0
+    if budget.maxfev is None and budget.max_time is None:
+        return default_limits(ProblemInfo(), call.size, budget)[0] - watched.nfev
+    return math.inf if budget.maxfev is None else budget.maxfev - watched.nfev
+
+
+def _all_but_a_reserve(call: Call, watched: Watched) -> dict[str, Any]:
+    """Return the limits of the population: what is kept polishes what it finds."""
+    limits: dict[str, Any] = {}
+    left, now = _left(call, watched), time.perf_counter() - watched.began
+    if math.isfinite(left):
+        limits["maxfev"] = watched.nfev + left - math.floor(min(RESERVE * left, POLISH * (call.size + 1)))
+    if watched.budget.max_time is not None:
+        limits["max_time"] = now + (1.0 - RESERVE) * max(0.0, watched.budget.max_time - now)
+    return limits
+
+
+def _gained(value: float, before: float) -> bool:
+    return value < before - GAIN * max(1.0, abs(before))
+
+
+@dataclass(frozen=True, slots=True)
+class _Coordinates:
+    """The population's coordinates: those that are not fixed, in units of ``scale`` where the box is not finite."""
+
+    x: Array
+    free: Array
+    scale: Array
+    lower: Array
+    upper: Array
+
+    def of(self, x: Array) -> Array:
+        """Return a point in the population's coordinates."""
+        inner: Array = x[self.free] / self.scale
+        return inner
+
+    def to_x(self, y: Array) -> Array:
+        """Return the point of the problem."""
+        x = self.x.copy()
+        x[self.free] = (y * self.scale).clip(self.lower[self.free], self.upper[self.free])
+        return x
+
+
+def _population(call: Call, watched: Watched) -> Asked:
+    """Return the method that starts at the best point."""
+    from vamo_bbo.solvers import cma
+
+    assert watched.best_x is not None
+    x = watched.best_x
+    at = _coordinates(x, np.asarray(call.x0, dtype=np.float64).reshape(-1), watched)
+    solver = cma(restarts=RESTARTS, restart_strategy="bipop")
+    info = ProblemInfo(lower=at.of(at.lower), upper=at.of(at.upper))
+    state = solver.init(at.of(x.astype(np.float64)), seed=seed_of(call.rng), backend="numpy", info=info)
+    return Asked(solver, state, at.to_x)
+
+
+def _coordinates(x: Array, start: Array, watched: Watched) -> _Coordinates:
+    lower = np.full(x.size, -np.inf) if watched.lower is None else watched.lower
+    upper = np.full(x.size, np.inf) if watched.upper is None else watched.upper
+    size = float(np.abs(start).max(initial=0.0)) or 1.0
+    size = max(size, float(np.abs(x - start).max(initial=0.0)))
+    free = lower < upper
+    boxed = np.isfinite(lower) & np.isfinite(upper)
+    scale = np.where(boxed, 1.0, size)[free]
+    return _Coordinates(x, free, scale, lower, upper)
+
+
+def _told(watched: Watched, local: Any, result: Any, spent: int) -> Any:
+    """Return ``result`` with the counts of all stages, the best point, and what happened."""
+    assert watched.best_x is not None
+    found = f"found {watched.best_f:.6g}" if _gained(watched.best_f, local.fun) else "found nothing better"
+    own = "" if result is local else f": {result.message}"
+    message = str(local.message).rstrip(". ")
+    result.message = f"{message}, after {spent} values; cma then used {watched.nfev - spent} and {found}{own}"
+    if watched.best_f < result.fun:
+        result.x, result.fun = watched.best_x.astype(result.x.dtype), watched.best_f
+    for name in ("nfev", "nfev_samples", "nit"):
+        result[name] = watched.numbers()[name]
+    result.n_failed, result.failures = watched.failures.count, watched.failures.records
+    return result

@@ -1,0 +1,96 @@
+"""A solver of ours in the place of one of scipy's methods: the same counts, budget, failures and best point."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.optimize import OptimizeResult
+
+from vamo_bbo._typing import Array
+from vamo_bbo.core.solver import Solver, State
+from vamo_bbo.core.types import Answer
+from vamo_bbo.scipy_layer.objective import Watched
+from vamo_bbo.scipy_layer.wrappers import wants_result
+
+__all__ = ["Asked"]
+
+
+@dataclass(slots=True)
+class Asked:
+    """A custom method of scipy that runs a solver which asks for points; called again, it goes on where it stopped.
+
+    Parameters
+    ----------
+    solver : Solver
+        Its probes are points (``probe.point``), such as those of ``cma``.
+    state : State
+        Of the solver, in its own coordinates; changed in place.
+    to_x : callable
+        ``to_x(point) -> x``.
+
+    Examples
+    --------
+    >>> from scipy.optimize import minimize
+    >>> from vamo_bbo.core.types import ProblemInfo
+    >>> from vamo_bbo.run.failures import FailurePolicy
+    >>> from vamo_bbo.run.stop import Budget
+    >>> from vamo_bbo.solvers import cma
+    >>> solver = cma()
+    >>> state = solver.init(np.ones(2), seed=1, backend="numpy", info=ProblemInfo())
+    >>> watched = Watched(lambda x: float(x @ x), Budget(), FailurePolicy())
+    >>> result = minimize(watched, np.ones(2), method=Asked(solver, state, np.array))
+    >>> bool(result.fun < 1e-8), result.fun == watched.best_f
+    (True, True)
+    """
+
+    solver: Solver
+    state: State
+    to_x: Callable[[Array], Array]
+
+    def __call__(
+        self,
+        fun: Watched,
+        x0: Array,
+        args: Any = (),
+        *,
+        callback: Callable[..., Any] | None = None,
+        **unused: Any,
+    ) -> OptimizeResult:
+        """Run until the solver ends or the budget raises; a generation that does not fit stays open."""
+        args = args if isinstance(args, tuple) else (args,)
+        status = self.solver.status(self.state)
+        while status is None:
+            probes = self.solver.ask(self.state)
+            points = [self.to_x(probe.point) for probe in probes if probe.point is not None]
+            values = fun.generation(points, args)
+            self.state = self.solver.tell(
+                self.state, [Answer(probe.id, value=value) for probe, value in zip(probes, values, strict=True)]
+            )
+            status = self.solver.status(self.state)
+            if callback is not None and _show(callback, points, values):
+                return _result(fun, 99, False, "`callback` raised `StopIteration`.")
+        return _result(fun, status.code, status.success, status.message)
+
+
+def _show(callback: Callable[..., Any], points: Sequence[Array], values: Sequence[float]) -> bool:
+    """Show the best point of a generation; return whether the callback ends the run."""
+    k = int(np.argmin(values))
+    try:
+        if wants_result(callback):
+            callback(intermediate_result=OptimizeResult(x=np.copy(points[k]), fun=values[k]))  # type: ignore[call-arg]
+        else:
+            callback(np.copy(points[k]))
+    except StopIteration:
+        return True
+    return False
+
+
+def _result(watched: Watched, status: int, success: bool, message: str) -> OptimizeResult:
+    result: Any = OptimizeResult()
+    result.x, result.fun = watched.best_x, watched.best_f
+    result.success, result.status, result.message = success, status, message
+    result.nfev, result.nit = watched.nfev, watched.nit
+    return result  # type: ignore[no-any-return]

@@ -1,0 +1,325 @@
+"""A trust region with a quadratic fitted to noisy values by regression."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from vamo_bbo._errors import CapabilityError, OptionError
+from vamo_bbo._typing import Array, FloatArray
+from vamo_bbo.core.solver import State, Status
+from vamo_bbo.core.types import Answer, Probe, ProbeId, ProblemInfo
+from vamo_bbo.solvers._regression import Fit, fit, trust_region_step
+
+__all__ = ["QuadraticRegression", "quadratic"]
+
+_MAX_FAILED_ATTEMPTS = 20
+REACH = 2.5
+"""Points within so many radii are fitted."""
+MOST = 150
+"""Most points that are fitted: the time of a step grows with their cube."""
+KEPT = 1000
+"""Most points that are remembered."""
+REPEATS = 5
+"""Pairs of values at one point from which the noise is taken."""
+LIMIT = 300
+"""Most variables: a fit takes as many points and more."""
+DRAWN = 40
+"""Points among which the one with the largest standard error is evaluated."""
+SMALLEST, LARGEST = 1e-8, 1e3
+"""Limits of the radius, relative to the first."""
+
+
+def quadratic(radius: float = 0.1) -> QuadraticRegression:
+    """Trust region whose model, a quadratic, is a regression: for noisy functions of up to some 30 variables.
+
+    Parameters
+    ----------
+    radius : float > 0, default 0.1
+        First radius, relative to the width of the box where all bounds are finite, else to the largest ``|x0|``, or 1
+        where that is larger, in units of ``x_scale``.
+
+    Returns
+    -------
+    QuadraticRegression
+        The solver.
+
+    Raises
+    ------
+    OptionError
+        ``radius`` is not a positive number.
+
+    Notes
+    -----
+    ``m`` is the model of the points within 2.5 radii, ``s`` its minimizer in the region, ``e`` the standard error of
+    ``m(s) - m(0)``, and sigma the noise as pairs of values at one point show it. A round is one of
+
+    * the point ``s``, where ``-m(s) > e``, and every third time in any case. If the model that knows its value still
+      says that it is lower, and the value is not far above the model, the center moves there. The radius is doubled if
+      the model promised well, and halved if it did not although the promise was significant;
+    * else the point of the region where the model is most uncertain. Where many of these have brought no significant
+      promise, the radius is halved if the residuals are larger than the noise (the model is wrong), and grows if the
+      model changes by less than 10 sigma over the region (noise hides it);
+    * two values at the center, where residuals and noise disagree: noise may depend on x.
+
+    So the region never shrinks to where noise decides. One point per round (the first has ``d + 2``): it uses no more
+    workers than one. A failed point is left out, and halves the radius. Time per round: O(150^3); memory 1000 d.
+    The recommended point is the center.
+
+    References
+    ----------
+    Radius and promise are those of any trust region (A. R. Conn, K. Scheinberg and L. N. Vicente, Introduction to
+    derivative-free optimization, 2009, chapters 4 and 10), and the idea that a region must not be smaller than noise
+    allows is in F. Augustin and Y. M. Marzouk, A trust-region method for derivative-free nonlinear constrained
+    stochastic optimization, arXiv:1703.04156, and C. Cartis, J. Fiala, B. Marteau and L. Roberts, ACM TOMS 45 (2019).
+    The rules above are our own; the model's sources are in ``vamo_bbo/solvers/_regression.py``.
+
+    Examples
+    --------
+    >>> import vamo_bbo as vb
+    >>> noise = np.random.default_rng(0)
+    >>> def fun(x):
+    ...     return float(((x - 1) ** 2).sum() + 0.1 * noise.normal())
+    >>> result = vb.minimize(fun, np.zeros(4), method="quadratic", noisy=True, rng=1, maxfev=200)
+    >>> bool(abs(result.x - 1).max() < 0.1)
+    True
+    """
+    return QuadraticRegression(radius)
+
+
+class _Plan(NamedTuple):
+    """The open round: what it evaluates, and the model behind it."""
+
+    kind: str
+    points: list[FloatArray]
+    model: Fit | None = None
+    step: FloatArray | None = None
+    promise: float = 0.0
+    error: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class QuadraticRegression:
+    """The solver behind :func:`quadratic`."""
+
+    radius: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not (self.radius > 0 and math.isfinite(self.radius)):
+            raise OptionError(f"quadratic: radius must be a positive number, got {self.radius!r}.")
+
+    def init(self, x0: Array, *, seed: int, backend: str, info: ProblemInfo, horizon: float | None = None) -> State:
+        """Return the first state; see :class:`~vamo_bbo.core.solver.Solver`."""
+        if info.n_samples is not None or info.levels is not None or info.device:
+            raise CapabilityError("quadratic is for plain objectives of real coordinates on the host.")
+        if x0.size > LIMIT:
+            raise CapabilityError(f"quadratic is for at most {LIMIT} variables, got {x0.size}; use 'cma' or 'spsa'.")
+        state = State(seed=seed, backend=backend, info=info)
+        state.arrays = {
+            "x": np.array(x0),
+            "points": np.empty((0, x0.size)),
+            "values": np.empty(0),
+            "pairs": np.empty(0),
+        }
+        state.versions = dict.fromkeys(state.arrays, 0)
+        boxed = info.lower is not None and info.upper is not None and np.isfinite(info.upper - info.lower).all()
+        if boxed:
+            assert info.lower is not None
+            assert info.upper is not None
+            size = float(np.max(info.upper - info.lower, initial=0.0)) or 1.0
+        else:
+            size = max(1.0, float(np.abs(x0).max(initial=0.0)))
+        first = self.radius * size
+        state.scalars = {"radius": first, "first": first, "quiet": 0.0, "checked": 0.0, "told": 0.0, "ignored": 0.0}
+        state.scalars["step_size"] = first
+        return state
+
+    def ask(self, state: State) -> tuple[Probe, ...]:
+        """Return the open probes."""
+        anchor = state.anchor("x")
+        points = [p.astype(state.arrays["x"].dtype) for p in _plan(state).points]
+        probes = [Probe(_id(state, k), anchor, point=_inside(p, state.info)) for k, p in enumerate(points)]
+        return tuple(p for p in probes if p.id not in state.inbox)
+
+    def tell(self, state: State, answers: Sequence[Answer]) -> State:
+        """Take answers; the last of a round moves the center and changes the radius."""
+        for answer in answers:
+            size = len(_plan(state).points)
+            if answer.id[:3] != _id(state, 0)[:3] or not 0 <= answer.id[3] < size or answer.id in state.inbox:
+                state.scalars["ignored"] += 1
+                continue
+            state.inbox[answer.id] = answer
+            if len(state.inbox) == size:
+                _close(state)
+        return state
+
+    def status(self, state: State) -> Status | None:
+        """Return convergence at the smallest radius, or that rounds keep failing."""
+        if state.attempt >= _MAX_FAILED_ATTEMPTS:
+            return Status(4, False, f"quadratic: {_MAX_FAILED_ATTEMPTS} rounds in a row failed as a whole.")
+        if state.scalars["radius"] <= SMALLEST * state.scalars["first"]:
+            return Status(0, True, "quadratic: the trust region has shrunk to its smallest radius.")
+        return None
+
+    def recommend(self, state: State) -> Array:
+        """Return the center."""
+        return state.arrays["x"]
+
+
+def _id(state: State, index: int) -> ProbeId:
+    return (state.step, state.phase, state.attempt, index)
+
+
+def _inside(x: Array, info: ProblemInfo) -> Array:
+    return x if info.lower is None or info.upper is None else x.clip(info.lower, info.upper).astype(x.dtype)
+
+
+def _plan(state: State) -> _Plan:
+    """Return what the open round evaluates: a function of the state alone."""
+    key = (state.step, state.attempt)
+    cached = state.cache.get("plan")
+    if cached is None or cached[0] != key:
+        cached = (key, _planned(state))
+        state.cache["plan"] = cached
+    plan: _Plan = cached[1]
+    return plan
+
+
+def _planned(state: State) -> _Plan:
+    x, d = state.arrays["x"].astype(np.float64), state.arrays["x"].size
+    radius, scalars = state.scalars["radius"], state.scalars
+    if state.step == 0 and state.attempt == 0:
+        legs = np.eye(d) * np.where(_room(state)[1] >= 1.0, radius, -radius)
+        return _Plan("start", [x] * (2 if state.info.noisy else 1) + [x + leg for leg in legs])
+    generator = np.random.Generator(np.random.Philox(key=state.seed, counter=(state.step << 128) + state.attempt))
+    drawn = generator.standard_normal((DRAWN, d))
+    drawn *= generator.random((DRAWN, 1)) ** (1.0 / d) / np.linalg.norm(drawn, axis=1, keepdims=True)
+    drawn = drawn.clip(*_room(state))
+    if len(state.arrays["values"]) < d + 2:
+        return _Plan("explore", [x + radius * drawn[0]])
+    model, noise = _model(state), _noise(state)
+    differs = not noise / 3.0 < model.residual < 3.0 * noise
+    if noise > 0.0 and differs and scalars["told"] - scalars["checked"] > d + 1:
+        return _Plan("check", [x, x])
+    s = trust_region_step(model.slope, model.hessian, *_room(state))
+    promise, error = -model.at(s), float(model.errors(s[None])[0])
+    if promise > error or scalars["quiet"] % 3 == 2:
+        return _Plan("step", [x + radius * s], model, s, promise, error)
+    k = int(np.argmax(model.errors(drawn)))
+    return _Plan("explore", [x + radius * drawn[k]], model, s, promise, error)
+
+
+def _room(state: State) -> tuple[FloatArray, FloatArray]:
+    """Return the bounds around the center in radii."""
+    info, x = state.info, state.arrays["x"].astype(np.float64)
+    if info.lower is None or info.upper is None:
+        return np.full(x.size, -np.inf), np.full(x.size, np.inf)
+    radius = state.scalars["radius"]
+    return np.minimum((info.lower - x) / radius, 0.0), np.maximum((info.upper - x) / radius, 0.0)
+
+
+def _distances(state: State) -> tuple[FloatArray, FloatArray]:
+    rows = (state.arrays["points"] - state.arrays["x"].astype(np.float64)) / state.scalars["radius"]
+    return rows, np.linalg.norm(rows, axis=1)
+
+
+def _model(state: State) -> Fit:
+    """Fit the points around the center, the latest ones where they are many; nearest ones join where they are few."""
+    rows, far = _distances(state)
+    d = rows.shape[1]
+    used = np.flatnonzero(far <= REACH)[-max(MOST, 2 * d) :]
+    if used.size < d + 2 + d // 2:
+        used = np.argsort(far, kind="stable")[: d + 2 + d // 2]
+    spread = np.maximum(1.0, far[used]).clip(max=100.0) ** 4
+    return fit(rows[used], state.arrays["values"][used], spread, _noise(state))
+
+
+def _noise(state: State) -> float:
+    """Return the variance of a value: from the median of squared differences, which an outlier does not move."""
+    pairs = state.arrays["pairs"]
+    if pairs.size == 0:
+        return 0.0
+    return float(np.median(pairs**2)) / 2.0 / (0.455 if pairs.size > 2 else 1.0)
+
+
+def _close(state: State) -> None:
+    """Take the values of a round: new points, center, radius."""
+    plan = _plan(state)
+    answers = [state.inbox[_id(state, k)] for k in range(len(plan.points))]
+    values = np.array([math.nan if a.error is not None else float(a.value) for a in answers])
+    state.inbox = {}
+    good = np.isfinite(values)
+    if not good.any():
+        state.attempt += 1
+        _resize(state, 0.5)
+        return
+    _remember(state, np.array(plan.points)[good], values[good])
+    twice = plan.kind == "check" or (plan.kind == "start" and state.info.noisy)
+    if twice and good[:2].all():
+        state.arrays["pairs"] = np.append(state.arrays["pairs"], values[0] - values[1])[-REPEATS:]
+        state.scalars["checked"] = state.scalars["told"]
+        state.scalars["noise_variance"] = _noise(state)
+    if plan.kind == "step":
+        _judge(state, plan, float(values[0]))
+    elif plan.kind == "explore" and plan.model is not None:
+        _explored(state, plan.model)
+    state.step, state.attempt = state.step + 1, 0
+    state.scalars["step_size"] = state.scalars["radius"]
+
+
+def _remember(state: State, points: FloatArray, values: FloatArray) -> None:
+    arrays = state.arrays
+    state.scalars["told"] += float(values.size)
+    arrays["points"] = np.concatenate([arrays["points"], points])[-KEPT:]
+    arrays["values"] = np.concatenate([arrays["values"], values])[-KEPT:]
+
+
+def _resize(state: State, factor: float) -> None:
+    first = state.scalars["first"]
+    state.scalars["radius"] = min(max(factor * state.scalars["radius"], SMALLEST * first), LARGEST * first)
+
+
+def _move(state: State, point: FloatArray) -> None:
+    x = state.arrays["x"]
+    x[...] = _inside(point.astype(x.dtype), state.info)
+    state.versions["x"] += 1
+
+
+def _range_of(model: Fit) -> float:
+    """Return how much the model changes over the region."""
+    return float(np.linalg.norm(model.slope)) + 0.5 * float(np.linalg.norm(model.hessian, 2))
+
+
+def _judge(state: State, plan: _Plan, value: float) -> None:
+    """Compare what the model promised with what the model that knows the new value says."""
+    assert plan.step is not None
+    model, variance, promise = _model(state), _noise(state), plan.promise
+    gain, noise = -model.at(plan.step), math.sqrt(variance)
+    far_above = value > model.value + 2.0 * math.sqrt(model.variance)
+    significant = promise > 2.5 * plan.error or model.residual > 3.0 * variance
+    if (far_above or gain < 0.25 * promise) and significant and _range_of(model) > 3.0 * noise:
+        _resize(state, 0.5)
+    elif not far_above and gain > 0.7 * promise > 0.7 * plan.error and np.linalg.norm(plan.step) > 0.9:
+        _resize(state, 2.0)
+    state.scalars["quiet"] = 0.0 if promise > plan.error else state.scalars["quiet"] + 1.0
+    if gain > 0.0 and not far_above:
+        _move(state, plan.points[0])
+
+
+def _explored(state: State, model: Fit) -> None:
+    """Change the radius where exploration has made no promise significant."""
+    state.scalars["quiet"] += 1.0
+    d = model.slope.size
+    within = int((_distances(state)[1] <= REACH).sum())
+    if within < min(MOST, 1.5 * (d + 1)) or state.scalars["quiet"] < max(2, d // 2):
+        return
+    state.scalars["quiet"] = 0.0
+    variance = _noise(state)
+    if model.variance > 3.0 * variance and _range_of(model) > 6.0 * math.sqrt(variance):
+        _resize(state, 0.5)
+    elif _range_of(model) < 10.0 * math.sqrt(variance):
+        _resize(state, 1.4)
