@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
+import problems
 import vamo_bbo as vb
 from vamo_bbo.curvature import Curvature
 from vamo_bbo.step_sizes import MeasuredStep
@@ -181,6 +182,42 @@ def test_a_network_with_kinks_is_trained_without_tuning(seed):
     data, x0 = relu_network(seed)
     result = vb.minimize(data, x0, method=vb.vamo(), rng=seed, maxjev=10 * data.n_samples)
     assert data.losses(result.x, np.arange(data.n_samples)).mean() < 0.2  # Adam at 0.001, 0.003, 0.01: 0.2, 0.1, 0.04
+
+
+def settled(rule, scalars, squares, *, reduced, passes=1):
+    """Let the rule see passes whose estimates have this mean square; return c."""
+    for _ in range(4 * passes):
+        scalars.update(noise_sum=10.0, noise_steps=10.0, step_products=0.1, step_squares=1.0, step_count=4.0)
+        scalars.update(pass_squares=4 * squares, pass_count=4.0)
+        rule.agree(scalars, early=False, reduced=reduced)
+    return rule.share(scalars)
+
+
+def test_where_reduced_noise_does_not_fall_c_gets_a_ceiling():
+    rule, scalars = MeasuredStep(), {}
+    assert settled(rule, scalars, 1.0, reduced=True, passes=8) < 0.5 * rule.highest
+    low = rule.share(scalars)
+    for k in range(1, 9):  # progress raises it again
+        settled(rule, scalars, 0.5**k, reduced=True)
+    assert low < rule.share(scalars) <= rule.highest
+
+
+def test_noise_that_is_not_reduced_puts_no_ceiling_on_c():
+    rule, scalars = MeasuredStep(), {}
+    assert settled(rule, scalars, 1.0, reduced=False, passes=10) == rule.highest
+    assert "ceiling" not in scalars
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_stored_gradients_converge_linearly_though_curvatures_differ_much_among_samples(seed):
+    data = problems.get("logistic-l2-digits")
+    everything = np.arange(data.objective.n_samples)
+
+    def gap(x):
+        return float(np.mean(data.objective.losses(x, everything))) - data.reference.value
+
+    result = vb.minimize(data.objective, data.x0, method="vamo", rng=seed, maxjev=40 * len(everything))
+    assert gap(result.x) < 2e-7 * gap(data.x0)
 
 
 @pytest.mark.parametrize("name", MAKERS)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from vamo_bbo._typing import Array
-from vamo_bbo.auto_noisy import run_noisy
+from vamo_bbo.auto_noisy import REGRESSION, run_noisy
 from vamo_bbo.auto_smooth import descend
+from vamo_bbo.auto_sums import choose_for_sum
 from vamo_bbo.problem import FiniteSum
 from vamo_bbo.run.setup import parse_x0
 from vamo_bbo.run.stop import Budget, Code
@@ -39,10 +40,13 @@ class Choice(NamedTuple):
         Name of the method.
     reason : str
         Why, for the message.
+    gradients : int
+        Sample gradients that it took to find out.
     """
 
     method: str
     reason: str
+    gradients: int = 0
 
 
 def choose(call: Call, noisy: bool) -> Choice:
@@ -50,10 +54,7 @@ def choose(call: Call, noisy: bool) -> Choice:
     d = call.size
     about = f"{d} variable{'s' if d > 1 else ''}, {'noisy' if noisy else 'deterministic'}"
     if isinstance(call.fun, FiniteSum):
-        if call.constrained:
-            return Choice("SLSQP", "a finite sum with constraints")
-        gradient = "gradients" if call.has_gradient else "no gradient"
-        return Choice("vamo", f"a finite sum of {call.fun.n_samples} terms, {gradient}")
+        return Choice(*choose_for_sum(call))
     if call.levels is not None:
         return Choice("cma", "Integer or Choice parameters")
     if call.constrained:
@@ -67,9 +68,7 @@ def choose(call: Call, noisy: bool) -> Choice:
     if call.needs_ours:
         if call.has_gradient:
             return Choice("adam", f"gradient, {about}, a journal or another service of our solvers")
-        small = d <= SMALL and not call.vectorized and not noisy and has_cma()
-        name = "cma" if small else "spsa" if noisy else "zo-sgd"
-        return Choice(name, f"no gradient, {about}, a journal, a time-out or common random numbers")
+        return Choice(_of_ours(call, noisy), f"no gradient, {about}, a journal, a time-out or common random numbers")
     if call.has_gradient:
         return Choice("L-BFGS-B", f"exact gradient, {about}")
     if call.workers not in (None, 1) and d <= SMALL and not call.vectorized and has_cma():
@@ -79,6 +78,16 @@ def choose(call: Call, noisy: bool) -> Choice:
     if d <= DIFFERENCES:
         return Choice("L-BFGS-B", f"no gradient, {about}")
     return Choice("zo-sgd", f"no gradient, {about}: too many for differences")
+
+
+def _of_ours(call: Call, noisy: bool) -> str:
+    """Return which of our solvers minimizes a plain function without gradient."""
+    common = isinstance(call.noisy, str)  # random numbers: differences of a round are almost free of noise
+    if noisy and not common and call.size <= REGRESSION and call.workers in (None, 1) and not call.vectorized:
+        return "quadratic"
+    if call.size <= SMALL and not call.vectorized and not common and has_cma():
+        return "cma"
+    return "spsa" if noisy else "zo-sgd"
 
 
 def has_cma() -> bool:
@@ -116,7 +125,11 @@ def run_auto(call: Call) -> Any:
         result = run_call(call, choice.method)
         _count_probe(result, watched)
     else:
+        if choice.gradients and call.limits.get("maxjev") is not None:
+            call.limits = {**call.limits, "maxjev": call.limits["maxjev"] - choice.gradients}
         result = run_call(call, choice.method)
+    if choice.gradients:
+        result.njev, result.njev_samples = result.njev + 1, result.njev_samples + choice.gradients
     result.message = f"auto chose {choice.method} ({choice.reason}): {result.message}"
     return result
 

@@ -328,7 +328,8 @@ class GradientTable:
             if self.preconditioner is not None:
                 self._refresh_metric(ctx)
             if self.step is not None:
-                self.step.agree(scalars, early=done < 2 * interval)
+                reduced = step.control is not None and float(np.mean(self.coefficient(ctx))) > 0.5
+                self.step.agree(scalars, early=done < 2 * interval, reduced=reduced)
                 self.step.update(arrays, scalars)
 
     def _store(self, ctx: Context, step: _Step) -> None:

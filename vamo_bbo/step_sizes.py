@@ -12,6 +12,11 @@ be fitted the noise vanishes by itself, and long steps that undo each other are 
 the mini-batch gradients, from the differences of successive ones, has stayed below a tenth of its largest value, c
 grows whenever it is lower than ever.
 
+A quantile of curvatures is no bound: rare mini-batches with a larger one make a noise of their own, at which a run with
+stored gradients would stay. So once the noise is reduced, the mean square of the estimates must fall from one pass to
+the next (by a tenth); where it does not, c gets a ceiling of 70 % of its present value, which rises by a tenth in every
+pass that succeeds.
+
 c stays within a range, because 1/L is a limit where the curvature stays what the probes say. A network is trained
 fastest beyond it (Cohen et al., "Gradient descent on neural networks typically occurs at the edge of stability", ICLR
 2021). There successive steps agree strongly, which steps in noise never do, and c doubles whatever its range. Beyond
@@ -107,6 +112,13 @@ class MeasuredStep:
         Factors of c for long steps that lower f on the check sample, or do not.
     outlier : float, default 10
         A long step is cut at so many times the root mean square length before the last refresh.
+    fall, lower, higher : float, default 0.9, 0.7, 1.1
+        Largest ratio of the mean squares of the estimates of two passes that counts as progress, where noise is
+        reduced; factors of the ceiling of c without and with progress.
+    gain : float, default 0.02
+        Share of all that f on the check sample has fallen; more than this in one pass is progress, too.
+    reduced : bool, default False
+        Whether all estimates have their noise reduced; otherwise the caller of :meth:`agree` says when.
 
     Examples
     --------
@@ -132,6 +144,11 @@ class MeasuredStep:
     long_grow: float = 1.2
     long_shrink: float = 0.5
     outlier: float = 10.0
+    fall: float = 0.9
+    lower: float = 0.7
+    higher: float = 1.1
+    gain: float = 0.02
+    reduced: bool = False
 
     def probes(self, step: int, refreshed: int) -> bool:
         """Return whether the step measures curvature; ``refreshed`` is the step at which the metric was made."""
@@ -177,6 +194,8 @@ class MeasuredStep:
         scalars["step_products"] = scalars.get("step_products", 0.0) + float(previous @ estimate)
         scalars["step_squares"] = scalars.get("step_squares", 0.0) + float(direction @ estimate)
         scalars["step_count"] = scalars.get("step_count", 0.0) + 1.0
+        scalars["pass_squares"] = scalars.get("pass_squares", 0.0) + float(estimate @ estimate)
+        scalars["pass_count"] = scalars.get("pass_count", 0.0) + 1.0
         previous[...] = direction
         before = arrays["previous_gradient"]
         if "noise_steps" in scalars:
@@ -185,8 +204,11 @@ class MeasuredStep:
         scalars["noise_steps"] = scalars.get("noise_steps", -1.0) + 1.0
         before[...] = gradient
 
-    def agree(self, scalars: dict[str, float], *, early: bool) -> None:
-        """Move c by the correlation of the successive steps since the last call, or by the noise where it vanishes."""
+    def agree(self, scalars: dict[str, float], *, early: bool, reduced: bool = False) -> None:
+        """Move c by the correlation of the successive steps since the last call, or by the noise where it vanishes.
+
+        ``early``: in the first half pass. ``reduced``: estimates have most of their noise removed.
+        """
         products, squares = scalars.get("step_products", 0.0), scalars.get("step_squares", 0.0)
         if squares > 0:
             scalars["typical_square"] = squares / max(1.0, scalars.get("step_count", 0.0))
@@ -204,6 +226,28 @@ class MeasuredStep:
             shrink, grow = (self.early_shrink, self.early_grow) if early else (self.shrink, self.grow)
             factor = self.early_grow if vanishing else shrink if products < 0 else grow
             scalars["step_factor"] = min(self.highest, max(self.lowest, share * factor))
+        if not early:
+            self._settle(scalars, reduced or self.reduced)
+
+    def _settle(self, scalars: dict[str, float], reduced: bool) -> None:
+        """Keep c below its ceiling, which is moved once in ``REFRESHES`` calls: about once a pass."""
+        scalars["pass_refreshes"] = scalars.get("pass_refreshes", 0.0) + 1.0
+        if scalars["pass_refreshes"] >= REFRESHES:
+            mean = scalars.get("pass_squares", 0.0) / max(1.0, scalars.get("pass_count", 0.0))
+            # While f still falls fast its gradients may grow, as a network's do at the start.
+            best = scalars.get("check_best", math.inf)
+            gain = scalars.get("check_start", math.inf) - best
+            moving = scalars.get("pass_best", best) - best > self.gain * gain
+            falls = moving or mean <= self.fall * scalars.get("pass_before", math.inf)
+            scalars["pass_before"], scalars["pass_best"] = mean, best
+            scalars["pass_squares"] = scalars["pass_count"] = scalars["pass_refreshes"] = 0.0
+            ceiling = scalars.get("ceiling", self.highest)
+            if reduced and not falls:
+                scalars["ceiling"] = max(self.lowest, self.lower * min(ceiling, self.share(scalars)))
+            elif reduced:
+                scalars["ceiling"] = min(self.highest, self.higher * ceiling)
+        if not self.is_long(scalars):
+            scalars["step_factor"] = min(self.share(scalars), scalars.get("ceiling", self.highest))
 
     def _vanishes(self, scalars: dict[str, float]) -> bool:
         """Return whether the variance of mini-batch gradients has become small for good, and is lower than ever."""
@@ -243,7 +287,7 @@ class MeasuredStep:
         return False
 
 
-NOISE_REDUCED = MeasuredStep(strong=math.inf)
+NOISE_REDUCED = MeasuredStep(strong=math.inf, reduced=True)
 """The rule for estimates that are recursive or have a snapshot: successive ones agree whatever the step is."""
 
 

@@ -155,13 +155,17 @@ class Watched:
         self.budget = replace(self.budget, **changes)
 
     def spend(self, calls: int = 1, *, count: bool = True) -> None:
-        """Raise :class:`StopRun` if so many more calls do not fit, else count them."""
-        limit = self.budget.maxfev
+        """Raise :class:`StopRun` if so many more calls do not fit, else count them; with jac=True gradients, too."""
+        limit, gradients = self.budget.maxfev, calls if self.paired else 0
         if limit is not None and (self.nfev + calls) * self.cost > limit:
             raise StopRun(Code.MAXFEV)
+        limit = self.budget.maxjev
+        if gradients and limit is not None and (self.njev + gradients) * self.cost > limit:
+            raise StopRun(Code.MAXJEV)
         self.check_time()
         if count:
             self.nfev += calls
+            self.njev += gradients
 
     def spend_gradient(self) -> None:
         """Raise :class:`StopRun` if one more gradient does not fit, else count it."""
@@ -277,8 +281,6 @@ class Watched:
         point = np.array(x)  # the user's function may write to x, as it may in scipy
         for attempt in range(tries):
             self.spend()
-            if self.paired:
-                self.njev += 1
             log: str | None = None
             exception: Exception | None = None
             try:
