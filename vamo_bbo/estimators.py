@@ -475,13 +475,15 @@ class FirstOrder:
 
 
 def _mean_gradient(ctx: Context, request: Request, answers: Sequence[Answer]) -> Array | None:
-    if any(a.error is not None or a.grad is None for a in answers):
-        return None
-    gradients = [a.grad for a in answers if a.grad is not None]
-    real = gradients[0].dtype.type
+    gradients: list[Array] = []
+    for answer in answers:
+        if answer[5] is not None or answer[3] is None:  # error, grad
+            return None
+        gradients.append(answer[3])
     if len(gradients) == 1:
         weight = ctx.weight(request.batches[0])
-        return gradients[0] if weight == 1.0 else gradients[0] * real(weight)
+        return gradients[0] if weight == 1.0 else gradients[0] * gradients[0].dtype.type(weight)
+    real = gradients[0].dtype.type
     counts = [a.n_samples for a in answers]
     total: Array = gradients[0] * real(counts[0] / sum(counts))
     for gradient, n in zip(gradients[1:], counts[1:], strict=True):

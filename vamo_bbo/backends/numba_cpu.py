@@ -291,22 +291,15 @@ class NumbaDirections:
             kernel = self._kernels["accumulate", out.dtype]
             weights, places = _NO_WEIGHTS, _NO_PLACES
             if dense:
-                weights, places = np.array([a for a, _ in dense], dtype=np.float64), self._places(dense, out)
+                place = self._kernels["place", out.dtype]
+                weights = np.array([a for a, _ in dense], dtype=np.float64)
+                places = np.array([place(g, out, self.size) for _, g in dense], dtype=np.int64)
             coefs = np.array([c for c, _ in terms], dtype=np.float64)
             if not kernel(out, lo, hi, self.size, self._key, coefs, self._table(us), weights, places):
                 return None
         except (KeyError, TypeError, AttributeError):
             pass
         return self._accumulate_any(terms, us, dense, lo, hi, out)
-
-    def _places(self, dense: Sequence[tuple[float, Array]], out: Array) -> Array:
-        """Return where the arrays start; TypeError if the short path does not take one."""
-        for _, g in dense:
-            if g.dtype != out.dtype or g.shape != (self.size,) or not g.flags.c_contiguous:
-                raise TypeError
-            if np.may_share_memory(g, out):
-                raise TypeError
-        return np.array([g.ctypes.data for _, g in dense], dtype=np.int64)
 
     def _accumulate_any(
         self,
@@ -320,6 +313,7 @@ class NumbaDirections:
         """Check, compile, use threads: everything the short path leaves out."""
         checks.check_accumulate(dense, lo, hi, out, self.size)
         kernel = self._kernel("accumulate", out.dtype)
+        self._kernel("place", out.dtype)
         table, coefs = self._table(us), np.array([c for c, _ in terms], dtype=np.float64)
         weights = np.array([a for a, _ in dense], dtype=np.float64)
         places = np.array([g.ctypes.data for _, g in dense], dtype=np.int64)
@@ -333,8 +327,17 @@ class NumbaDirections:
 
     def project(self, g: Array, us: Sequence[AnyDirection]) -> FloatArray:
         """Return ``<g, u_j>`` for every direction, over its support only."""
+        us = list(us)
+        if self.size <= TILE:
+            try:
+                kernel, sums = self._kernels["project_tiles", g.dtype], np.empty((1, len(us)))
+                if not kernel(g, self.size, self._key, self._table(us), False, 0, sums):
+                    only: FloatArray = sums[0]
+                    return only
+            except (KeyError, TypeError, AttributeError):
+                pass
         checks.check_vector("g", g, self.size)
-        return self._sums(g, list(us), own=False)
+        return self._sums(g, us, own=False)
 
     def _sums(self, g: Array, us: Sequence[AnyDirection], *, own: bool) -> FloatArray:
         table = self._table(us)
@@ -343,7 +346,6 @@ class NumbaDirections:
             first = np.empty((1, len(us)))
             if kernel(g, self.size, self._key, table, own, 0, first):
                 self._refuse(us)
-            first += 0.0  # the sum over tiles starts from +0
             only: FloatArray = first[0]
             return only
         totals, add = np.zeros(len(us)), self._kernel("sum_tiles", g.dtype)
