@@ -78,6 +78,7 @@ class NumbaDirections:
         self._perturb64: Any = None
         self._pair64: Any = None
         self._last: tuple[Sequence[AnyDirection], Array] = ([], _NO_TABLE)
+        self._dense = _room(1)
         self._layouts: dict[int, tuple[struct.Struct, Array]] = {}
         self._kernels: dict[tuple[str, Any], Kernel] = {}  # dtype.name takes a microsecond
 
@@ -292,8 +293,9 @@ class NumbaDirections:
             weights, places = _NO_WEIGHTS, _NO_PLACES
             if dense:
                 place = self._kernels["place", out.dtype]
-                weights = np.array([a for a, _ in dense], dtype=np.float64)
-                places = np.array([place(g, out, self.size) for _, g in dense], dtype=np.int64)
+                weights, places = self._dense if len(dense) == 1 else _room(len(dense))
+                for k, (a, g) in enumerate(dense):
+                    weights[k], places[k] = a, place(g, out, self.size)
             coefs = np.array([c for c, _ in terms], dtype=np.float64)
             if not kernel(out, lo, hi, self.size, self._key, coefs, self._table(us), weights, places):
                 return None
@@ -313,7 +315,8 @@ class NumbaDirections:
         """Check, compile, use threads: everything the short path leaves out."""
         checks.check_accumulate(dense, lo, hi, out, self.size)
         kernel = self._kernel("accumulate", out.dtype)
-        self._kernel("place", out.dtype)
+        if dense:
+            self._kernel("place", out.dtype)  # for the short way
         table, coefs = self._table(us), np.array([c for c, _ in terms], dtype=np.float64)
         weights = np.array([a for a, _ in dense], dtype=np.float64)
         places = np.array([g.ctypes.data for _, g in dense], dtype=np.int64)
@@ -389,6 +392,11 @@ def _cost(us: Sequence[AnyDirection]) -> float:
     """Return the nanoseconds per element of a pass that generates directions."""
     normals = sum(u[0] in (Law.NORMAL, Law.SPHERE) for u in us)
     return PASS_COST + NORMAL_COST * normals + SIGN_COST * (len(us) - normals)
+
+
+def _room(count: int) -> tuple[FloatArray, Array]:
+    """Return arrays for the weights and the addresses of dense vectors."""
+    return np.empty(count), np.empty(count, dtype=np.int64)
 
 
 def _tile_sums(work: Any, first: int, sums: Array, a: int, b: int) -> None:
