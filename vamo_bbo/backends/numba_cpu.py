@@ -36,7 +36,6 @@ SUM_TILES = 1 << 13
 """Tiles whose sums are held at a time in a reduction."""
 
 _F32, _F64 = np.dtype(np.float32), np.dtype(np.float64)
-_BLANK = (0, 0, 0)
 _NO_TABLE = np.empty((0, 8), dtype=np.int64)
 _NO_WEIGHTS, _NO_PLACES = np.empty(0), np.empty(0, dtype=np.int64)
 
@@ -104,36 +103,38 @@ class NumbaDirections:
         if us == kept:  # the probes of a step, then its update
             return table
         flat: list[int] = []
-        plain = True
+        named = []
         for u in us:
             if u.__class__ is Direction and u[5] is None:
                 flat += u[:5]
-                flat += _BLANK
             else:
-                plain = False
-                flat += self._named(u)
-        layout = self._layouts.get(len(flat))
+                row = self._named(u)
+                named.append((len(flat) // 5, row[5]))
+                flat += row[:5]
+        layout = self._layouts.get(len(us))
         if layout is None:
             if len(self._layouts) >= LAYOUTS:
                 self._layouts.clear()
-            layout = self._layouts[len(flat)] = (struct.Struct(f"{len(flat)}q"), np.empty((len(us), 8), np.int64))
+            layout = self._layouts[len(us)] = (struct.Struct("5q24x" * len(us)), np.empty((len(us), 8), np.int64))
         packer, table = layout
         self._last = ([], _NO_TABLE)  # the table of as many directions is overwritten
         try:
             packer.pack_into(table.data, 0, *flat)
         except struct.error:
             self._refuse(us)
-        if plain:
+        for k, place in named:
+            table[k, 5] = place
+        if not named:
             self._last = (list(us), table)
         return table
 
     def _named(self, u: AnyDirection) -> tuple[int, ...]:
-        """Return the row of a direction that refers to a state array."""
+        """Return kind, step, index, count, tag and address of a direction that refers to a state array."""
         checks.check_direction(u, self.size)
         if isinstance(u, StoredDirection):
             row = checks.stored_row(self._arrays, u, self.size)
-            return (ROW32 if row.dtype == _F32 else ROW64, 0, 0, 0, 0, row.ctypes.data, 0, 0)
-        return (*u[:5], checks.mask_of(self._arrays, u, self.size).ctypes.data, 0, 0)
+            return (ROW32 if row.dtype == _F32 else ROW64, 0, 0, 0, 0, row.ctypes.data)
+        return (*u[:5], checks.mask_of(self._arrays, u, self.size).ctypes.data)
 
     # ---- one direction ----
 
