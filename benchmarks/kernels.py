@@ -25,6 +25,7 @@ from typing import Any
 import numba
 import numpy as np
 
+from vamo_bbo import BackendUnavailable
 from vamo_bbo._typing import Direction, Law
 from vamo_bbo.backends.numba_cpu import NumbaDirections
 
@@ -315,7 +316,10 @@ def main() -> None:
     if options.gpu:
         import kernels_gpu
 
-        kernels_gpu.main(options.d, options.rounds)
+        try:
+            kernels_gpu.main(options.d, options.rounds)
+        except BackendUnavailable as error:
+            raise SystemExit(f"nothing measured: {error}") from None
         return
     table, only = Table(), options.only or "omtcl"
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, numba {numba.__version__}, numpy {np.__version__}")

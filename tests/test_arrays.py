@@ -15,6 +15,7 @@ from vamo_bbo._errors import BackendUnavailable, CapabilityError, OptionError
 from vamo_bbo.backends.cupy_gpu import CupyBackend
 from vamo_bbo.core.replication import averaged
 from vamo_bbo.core.types import Answer
+from vamo_bbo.run.executors import serial
 
 D, N = 12, 20
 START = np.linspace(-1.0, 1.0, D)
@@ -139,6 +140,22 @@ def test_a_vectorized_round_is_one_call_on_the_device(xp):
     assert result.nfev == 70  # x0, and rounds of seven, the first of which knows x0
     assert (7, D) in shapes
     assert result.fun < float((START**2).sum())
+
+
+@pytest.mark.parametrize("large", [10, 1_000_000])
+@pytest.mark.parametrize("fun", [value, lambda x: x[3:4].reshape(())], ids=["sum", "element"])
+def test_the_host_waits_once_per_round_also_for_long_vectors(xp, monkeypatch, large, fun):
+    waits = []
+    read = xp.asnumpy
+    monkeypatch.setattr(serial, "ROWS", 4)  # one point at a time, unless they are gathered
+    monkeypatch.setattr(serial, "LARGE", large)
+    monkeypatch.setattr(xp, "asnumpy", lambda a: waits.append(a.shape) or read(a))
+    call = {"method": vb.zo_sgd(0.01), "rng": 0, "options": {"maxiter": 3}}
+    device = vb.minimize(fun, xp.asarray(START), **call)
+    assert waits.count((1 + 8,)) == 2  # the first round has the value at x0 already
+    assert waits.count((8,)) == 1
+    host = vb.minimize(fun, START, **call)
+    np.testing.assert_allclose(read(device.x), host.x, rtol=1e-9)
 
 
 def test_failures_on_the_device_are_counted_and_survived(xp):

@@ -111,14 +111,24 @@ def test_state_arrays_that_do_not_fit(bound, u, message):
         bound.accumulate([(1.0, u)], [], 0, D, np.zeros(D))
 
 
-def test_other_operations_check_their_arrays_too(bound):
+@pytest.mark.parametrize("warm", [False, True])
+def test_other_operations_check_their_arrays_too(bound, warm):
     out = np.zeros(D)
+    if warm:  # from the second call on there is a shorter way to the kernels
+        bound.accumulate([(1.0, U)], [(1.0, X)], 0, D, out)
+        bound.project(X, [U])
     with pytest.raises(OptionError, match="overlap"):
         bound.perturb_pair(X, U, 0.1, 0, D, out, out)
     with pytest.raises(OptionError, match="overlap"):
         bound.perturb_pair(out, U, 0.1, 0, D, out, np.zeros(D))
     with pytest.raises(OptionError, match="overlap"):
         bound.accumulate([], [(1.0, out)], 0, D, out)
+    with pytest.raises(OptionError, match="overlap"):
+        bound.accumulate([], [(1.0, BASE[1 : D + 1])], 0, D, BASE[:D])
+    with pytest.raises(OptionError, match=r"dense\[0\] has shape"):
+        bound.accumulate([], [(1.0, X[1:])], 0, D, out)
+    with pytest.raises(OptionError, match=r"dense\[0\] is not contiguous"):
+        bound.accumulate([], [(1.0, BASE[::2])], 0, D, out)
     with pytest.raises(OptionError, match=r"dense\[1\] has dtype float32"):
         bound.accumulate([], [(1.0, X), (1.0, X.astype(np.float32))], 0, D, out)
     with pytest.raises(OptionError, match="g has shape"):

@@ -111,6 +111,14 @@ def test_nan_in_a_gradient_is_a_failure_that_names_the_coordinate() -> None:
     assert got.grad is None
 
 
+def test_infinite_elements_of_a_gradient_are_named_and_large_ones_are_fine() -> None:
+    got = answer(lambda x: 0.0, [1.0, 2.0], "gradient", jac=lambda x: np.array([np.inf, 1e300]))
+    assert got.error == "jac returned inf in coordinate 0"
+    got = answer(lambda x: 0.0, [1.0, 2.0], "gradient", jac=lambda x: np.array([1e300, -1e300]))
+    assert got.grad is not None
+    assert got.grad.tolist() == [1e300, -1e300]
+
+
 def test_what_the_user_keeps_or_writes_is_a_fresh_array() -> None:
     kept: list[np.ndarray] = []
 

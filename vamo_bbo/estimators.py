@@ -16,7 +16,7 @@ import numpy as np
 
 from vamo_bbo._errors import CapabilityError, OptionError, close_matches
 from vamo_bbo._typing import AnyDirection, Array, Direction, FloatArray, Law, StoredDirection
-from vamo_bbo.core.estimate import Estimate, Measured
+from vamo_bbo.core.estimate import Measured
 from vamo_bbo.core.solver import Context, Request
 from vamo_bbo.core.types import Answer, Probe, ProblemInfo, Want
 from vamo_bbo.schedules import Constant, Schedule
@@ -265,12 +265,11 @@ class Difference:
             scales = self.scales(us, ctx)
             quotients = [quotient * scale for quotient, scale in zip(quotients, scales, strict=True)]
             weights = [factor * scale for scale in scales]
-        terms = tuple([(weights[j] * quotients[j], u) for j, u in enumerate(us)])
         value = sum(values) / len(values)
         if value - value != 0.0:
             finite = [v for v in values if math.isfinite(v)]
             value = sum(finite) / len(finite) if finite else math.nan
-        return tuple.__new__(Measured, (Estimate(terms), value, tuple(us), quotients, None, weights, None))
+        return tuple.__new__(Measured, (value, tuple(us), quotients, None, weights, None))
 
     def _factor(self, ctx: Context, found: int) -> float:
         """Return the coefficient of ``D_j u_j`` (rms-1 u_j); a lost random direction renormalizes the mean."""
@@ -294,7 +293,7 @@ class Difference:
         if not complete.any():
             return None
         value = float(np.mean(columns[0][complete]))
-        return Measured(Estimate(), value, tuple(us), weights=[factor * s for s in scales], table=differences)
+        return Measured(value, tuple(us), weights=[factor * s for s in scales], table=differences)
 
 
 def _mean(rows: FloatArray, counts: Sequence[int] | None) -> float:
@@ -395,7 +394,7 @@ class Replicates:
     ) -> Measured | None:
         """Return the values that did not fail, or None if all did."""
         values = [v for v in map(_value, answers) if math.isfinite(v)]
-        return Measured(Estimate(), math.fsum(values) / len(values), differences=values) if values else None
+        return Measured(math.fsum(values) / len(values), differences=values) if values else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -446,11 +445,11 @@ class FirstOrder:
 
     def plan(self, request: Request, ctx: Context, first: int) -> list[Probe]:
         """Return one gradient probe per batch, and the differences that fill a partial gradient."""
-        state, want = ctx.state, self._want(ctx.info)
-        probes = [
-            Probe((state.step, state.phase, state.attempt, first + k), request.at, None, 0.0, batch, want, state.step)
-            for k, batch in enumerate(request.batches)
-        ]
+        state, want, at, new = ctx.state, self._want(ctx.info), request.at, tuple.__new__
+        step, phase, attempt = state.step, state.phase, state.attempt
+        probes: list[Probe] = []
+        for k, batch in enumerate(request.batches, first):
+            probes.append(new(Probe, ((step, phase, attempt, k), at, None, 0.0, batch, want, step, None)))
         if ctx.info.gradient == "partial":
             probes += self._filler().plan(request._replace(per_sample=False), ctx, first + len(probes))
         return probes
@@ -465,23 +464,25 @@ class FirstOrder:
             return None
         value = _value(answers[0]) if self._want(ctx.info) == "both" else math.nan
         if ctx.info.gradient != "partial":
-            return Measured(Estimate((), ((1.0, gradient),)), value, gradient=gradient)
+            return tuple.__new__(Measured, (value, (), (), gradient, (), None))
         gradient = gradient.copy()
         gradient[ctx.arrays["unknown"] != 0] = 0
         filled = self._filler().reduce(request._replace(per_sample=False), ctx, probes[count:], answers[count:])
         if filled is None:
             return None
-        return Measured(filled.estimate + Estimate((), ((1.0, gradient),)), filled.value, gradient=gradient)
+        return filled._replace(gradient=gradient)
 
 
 def _mean_gradient(ctx: Context, request: Request, answers: Sequence[Answer]) -> Array | None:
-    if any(a.error is not None or a.grad is None for a in answers):
-        return None
-    gradients = [a.grad for a in answers if a.grad is not None]
-    real = gradients[0].dtype.type
+    gradients: list[Array] = []
+    for answer in answers:
+        if answer[5] is not None or answer[3] is None:  # error, grad
+            return None
+        gradients.append(answer[3])
     if len(gradients) == 1:
         weight = ctx.weight(request.batches[0])
-        return gradients[0] if weight == 1.0 else gradients[0] * real(weight)
+        return gradients[0] if weight == 1.0 else gradients[0] * gradients[0].dtype.type(weight)
+    real = gradients[0].dtype.type
     counts = [a.n_samples for a in answers]
     total: Array = gradients[0] * real(counts[0] / sum(counts))
     for gradient, n in zip(gradients[1:], counts[1:], strict=True):

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from vamo_bbo._errors import CapabilityError, OptionError
-from vamo_bbo._typing import Direction, FloatArray, Law, Tag
+from vamo_bbo._typing import AnyDirection, Direction, FloatArray, Law, Tag
 from vamo_bbo.core import sampling
 from vamo_bbo.core.estimate import Estimate, Measured
 from vamo_bbo.core.solver import ArraySpec, Context, Cost, Estimator, Request, Stream
@@ -452,17 +452,18 @@ class Residual:
 
     def plan(self, ctx: Context) -> tuple[Request, ...]:
         """Return the surrogate's gradient and the target's differences, both at x on one mini-batch."""
-        batch, at, stream = (ctx.mini_batch(),), ctx.anchor("x"), ctx.stream(Tag.MAIN)
+        batches = _NO_BATCH if ctx.info.n_samples is None else (ctx.mini_batch(),)
+        at, stream, new = ctx.anchor("x"), ctx.stream(Tag.MAIN), tuple.__new__
         return (
-            Request("target", self.target, at, batch, stream),
-            Request("surrogate", self.surrogate, at, batch, stream),
+            new(Request, ("target", self.target, at, batches, stream, False)),
+            new(Request, ("surrogate", self.surrogate, at, batches, stream, False)),
         )
 
     def combine(self, ctx: Context, got: Mapping[str, Measured]) -> Estimate | None:
         """Return the corrected surrogate gradient; the regression of D on <s, u> is for later steps only."""
         target, s = got["target"], got["surrogate"].gradient
         assert s is not None
-        us, differences, scalars = target.directions, target.differences, ctx.scalars
+        us, scalars = target.directions, ctx.scalars
         share = scalars.get("surrogate_weight", 1.0)
         along = ctx.project(s, us).tolist()
         if self.target.law is Law.SPHERE:
@@ -472,21 +473,23 @@ class Residual:
             norms2 = ctx.directions.norms2(us) if self.mixing == "optimal" else [1.0]
             alphas = mixing_coefficients(self.mixing, self.target.law, us, ctx.size, norms2).tolist()
             weights = [a * w for a, w in zip(alphas, weights, strict=True)]
-        parts = zip(weights, differences, along, us, strict=True)
-        terms = tuple([(w * (d - share * p), u) for w, d, p, u in parts])
-        self._learn(scalars, differences, along)
-        return Estimate(terms, ((share, s),))
+        terms: list[tuple[float, AnyDirection]] = []
+        products = squares = 0.0
+        for w, d, p, u in zip(weights, target.differences, along, us, strict=True):
+            terms.append((w * (d - share * p), u))
+            products += d * p
+            squares += p * p
+        self._learn(scalars, products, squares)
+        return Estimate(tuple(terms), ((share, s),))
 
-    def _learn(self, scalars: dict[str, float], differences: Sequence[float], along: Sequence[float]) -> None:
-        """Update the regression, unless an overflow would stay in its sums for good."""
-        products = sum([d * p for d, p in zip(differences, along, strict=True)])
-        squares = sum([p * p for p in along])
+    def _learn(self, scalars: dict[str, float], products: float, squares: float) -> None:
+        """Add a step's sums to the regression, unless an overflow would stay in them for good."""
         if not math.isfinite(products + squares):
             return
-        scalars["sum_ds"] = self.memory * scalars.get("sum_ds", 0.0) + products
-        scalars["sum_ss"] = self.memory * scalars.get("sum_ss", 0.0) + squares
-        if scalars["sum_ss"] > 0:
-            scalars["surrogate_weight"] = scalars["sum_ds"] / scalars["sum_ss"]
+        sum_ds = scalars["sum_ds"] = self.memory * scalars.get("sum_ds", 0.0) + products
+        sum_ss = scalars["sum_ss"] = self.memory * scalars.get("sum_ss", 0.0) + squares
+        if sum_ss > 0:
+            scalars["surrogate_weight"] = sum_ds / sum_ss
 
     def observe(self, ctx: Context, got: Mapping[str, Measured], estimate: Estimate) -> None:
         """Learn nothing more: ``combine`` has the projections at hand."""

@@ -36,7 +36,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from vamo_bbo._typing import Array
-from vamo_bbo.core.estimate import Estimate, Measured
+from vamo_bbo.core.estimate import Measured
 from vamo_bbo.core.solver import Context, Request
 from vamo_bbo.core.types import Answer, Batch, Probe, ProblemInfo
 from vamo_bbo.curvature import Curvature
@@ -321,9 +321,9 @@ class CheckValue:
     ) -> Measured | None:
         """Return the mean value, infinite if an evaluation failed: the point is then no good."""
         if any(a.error is not None or not math.isfinite(a.value) for a in answers):
-            return Measured(Estimate(), math.inf)
+            return Measured(math.inf)
         total = sum(a.n_samples for a in answers)
-        return Measured(Estimate(), math.fsum(a.n_samples * a.value for a in answers) / total)
+        return Measured(math.fsum(a.n_samples * a.value for a in answers) / total)
 
 
 def check_batch(n: int) -> Batch:

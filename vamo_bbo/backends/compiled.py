@@ -64,6 +64,7 @@ def _signatures(t: Any) -> dict[str, tuple[Any, ...]]:
         "fill": (out, _N, _N, _N, table, _N),
         "perturb_rows": (x, _write(t, 2), _read(f), _N, table, _N),
         "accumulate": (out, _N, _N, _N, _N, _read(f), table, _read(f), _read(_N)),
+        "place": (x, x, _N),
         "dot_tiles": (x, x, _N, _write(f)),
         "project_tiles": (x, _N, _N, table, types.boolean, _N, _write(f, 2)),
         "sum_tiles": (_read(f, 2), _write(f)),

@@ -80,6 +80,9 @@ def accumulate(out, lo, hi, size, seed, coefs, table, weights, places):
     """Add ``sum_k weights[k] g_k + sum_j coefs[j] u_j`` to ``out``; ``places`` are the addresses of the g_k."""
     if not (0 <= lo <= hi <= size and out.size == hi - lo) or not expand(table, size, seed):
         return BAD
+    for k in range(places.size):
+        if places[k] == 0:
+            return BAD
     t, item, target = out.dtype.type, out.itemsize, start_of(out) - lo * out.itemsize
     acc, u, words, touched = (
         stack_bytes(ACC_BYTES), stack_bytes(U_BYTES), stack_bytes(WORD_BYTES), stack_bytes(TILE),
@@ -135,6 +138,13 @@ def accumulate(out, lo, hi, size, seed, coefs, table, weights, places):
     return OK
 
 
+def place(g, out, size):
+    """Return the address of a full vector that shares no memory with ``out``, else 0."""
+    a, b, item = start_of(g), start_of(out), g.itemsize
+    free = g.size == size and (a + size * item <= b or b + out.size * item <= a)
+    return a if free else 0
+
+
 # ---- reductions -------------------------------------------------------------------------------------------------
 
 
@@ -186,7 +196,7 @@ def project_tiles(x, size, seed, table, own, first, sums):
                     at, place = u - 4 * lo, table[k, 5]
                     project_part(lanes, start_of(x), x, at, a, b, law, step, index, count, tag, place, seed, own)
                 a, b = max(lo, table[k, 6]), min(hi, table[k, 7], size)
-            sums[t, k] = sum_lanes(lanes)
+            sums[t, k] = 0.0 + sum_lanes(lanes)  # a sum starts from +0
     return OK
 
 

@@ -36,7 +36,6 @@ SUM_TILES = 1 << 13
 """Tiles whose sums are held at a time in a reduction."""
 
 _F32, _F64 = np.dtype(np.float32), np.dtype(np.float64)
-_BLANK = (0, 0, 0)
 _NO_TABLE = np.empty((0, 8), dtype=np.int64)
 _NO_WEIGHTS, _NO_PLACES = np.empty(0), np.empty(0, dtype=np.int64)
 
@@ -78,6 +77,7 @@ class NumbaDirections:
         self._perturb64: Any = None
         self._pair64: Any = None
         self._last: tuple[Sequence[AnyDirection], Array] = ([], _NO_TABLE)
+        self._dense = _room(1)
         self._layouts: dict[int, tuple[struct.Struct, Array]] = {}
         self._kernels: dict[tuple[str, Any], Kernel] = {}  # dtype.name takes a microsecond
 
@@ -103,36 +103,38 @@ class NumbaDirections:
         if us == kept:  # the probes of a step, then its update
             return table
         flat: list[int] = []
-        plain = True
+        named = []
         for u in us:
             if u.__class__ is Direction and u[5] is None:
                 flat += u[:5]
-                flat += _BLANK
             else:
-                plain = False
-                flat += self._named(u)
-        layout = self._layouts.get(len(flat))
+                row = self._named(u)
+                named.append((len(flat) // 5, row[5]))
+                flat += row[:5]
+        layout = self._layouts.get(len(us))
         if layout is None:
             if len(self._layouts) >= LAYOUTS:
                 self._layouts.clear()
-            layout = self._layouts[len(flat)] = (struct.Struct(f"{len(flat)}q"), np.empty((len(us), 8), np.int64))
+            layout = self._layouts[len(us)] = (struct.Struct("5q24x" * len(us)), np.empty((len(us), 8), np.int64))
         packer, table = layout
         self._last = ([], _NO_TABLE)  # the table of as many directions is overwritten
         try:
             packer.pack_into(table.data, 0, *flat)
         except struct.error:
             self._refuse(us)
-        if plain:
+        for k, place in named:
+            table[k, 5] = place
+        if not named:
             self._last = (list(us), table)
         return table
 
     def _named(self, u: AnyDirection) -> tuple[int, ...]:
-        """Return the row of a direction that refers to a state array."""
+        """Return kind, step, index, count, tag and address of a direction that refers to a state array."""
         checks.check_direction(u, self.size)
         if isinstance(u, StoredDirection):
             row = checks.stored_row(self._arrays, u, self.size)
-            return (ROW32 if row.dtype == _F32 else ROW64, 0, 0, 0, 0, row.ctypes.data, 0, 0)
-        return (*u[:5], checks.mask_of(self._arrays, u, self.size).ctypes.data, 0, 0)
+            return (ROW32 if row.dtype == _F32 else ROW64, 0, 0, 0, 0, row.ctypes.data)
+        return (*u[:5], checks.mask_of(self._arrays, u, self.size).ctypes.data)
 
     # ---- one direction ----
 
@@ -291,22 +293,16 @@ class NumbaDirections:
             kernel = self._kernels["accumulate", out.dtype]
             weights, places = _NO_WEIGHTS, _NO_PLACES
             if dense:
-                weights, places = np.array([a for a, _ in dense], dtype=np.float64), self._places(dense, out)
+                place = self._kernels["place", out.dtype]
+                weights, places = self._dense if len(dense) == 1 else _room(len(dense))
+                for k, (a, g) in enumerate(dense):
+                    weights[k], places[k] = a, place(g, out, self.size)
             coefs = np.array([c for c, _ in terms], dtype=np.float64)
             if not kernel(out, lo, hi, self.size, self._key, coefs, self._table(us), weights, places):
                 return None
         except (KeyError, TypeError, AttributeError):
             pass
         return self._accumulate_any(terms, us, dense, lo, hi, out)
-
-    def _places(self, dense: Sequence[tuple[float, Array]], out: Array) -> Array:
-        """Return where the arrays start; TypeError if the short path does not take one."""
-        for _, g in dense:
-            if g.dtype != out.dtype or g.shape != (self.size,) or not g.flags.c_contiguous:
-                raise TypeError
-            if np.may_share_memory(g, out):
-                raise TypeError
-        return np.array([g.ctypes.data for _, g in dense], dtype=np.int64)
 
     def _accumulate_any(
         self,
@@ -320,6 +316,8 @@ class NumbaDirections:
         """Check, compile, use threads: everything the short path leaves out."""
         checks.check_accumulate(dense, lo, hi, out, self.size)
         kernel = self._kernel("accumulate", out.dtype)
+        if dense:
+            self._kernel("place", out.dtype)  # for the short way
         table, coefs = self._table(us), np.array([c for c, _ in terms], dtype=np.float64)
         weights = np.array([a for a, _ in dense], dtype=np.float64)
         places = np.array([g.ctypes.data for _, g in dense], dtype=np.int64)
@@ -333,8 +331,17 @@ class NumbaDirections:
 
     def project(self, g: Array, us: Sequence[AnyDirection]) -> FloatArray:
         """Return ``<g, u_j>`` for every direction, over its support only."""
+        us = list(us)
+        if self.size <= TILE:
+            try:
+                kernel, sums = self._kernels["project_tiles", g.dtype], np.empty((1, len(us)))
+                if not kernel(g, self.size, self._key, self._table(us), False, 0, sums):
+                    only: FloatArray = sums[0]
+                    return only
+            except (KeyError, TypeError, AttributeError):
+                pass
         checks.check_vector("g", g, self.size)
-        return self._sums(g, list(us), own=False)
+        return self._sums(g, us, own=False)
 
     def _sums(self, g: Array, us: Sequence[AnyDirection], *, own: bool) -> FloatArray:
         table = self._table(us)
@@ -343,7 +350,6 @@ class NumbaDirections:
             first = np.empty((1, len(us)))
             if kernel(g, self.size, self._key, table, own, 0, first):
                 self._refuse(us)
-            first += 0.0  # the sum over tiles starts from +0
             only: FloatArray = first[0]
             return only
         totals, add = np.zeros(len(us)), self._kernel("sum_tiles", g.dtype)
@@ -387,6 +393,11 @@ def _cost(us: Sequence[AnyDirection]) -> float:
     """Return the nanoseconds per element of a pass that generates directions."""
     normals = sum(u[0] in (Law.NORMAL, Law.SPHERE) for u in us)
     return PASS_COST + NORMAL_COST * normals + SIGN_COST * (len(us) - normals)
+
+
+def _room(count: int) -> tuple[FloatArray, Array]:
+    """Return arrays for the weights and the addresses of dense vectors."""
+    return np.empty(count), np.empty(count, dtype=np.int64)
 
 
 def _tile_sums(work: Any, first: int, sums: Array, a: int, b: int) -> None:

@@ -41,7 +41,7 @@ class _Window:
         self.rows = layout.elements(seed, layout.consecutive(first, steps), 0, size)
         """Shape (directions of all steps, d)."""
         self.wide: FloatArray = self.rows.astype(np.float64)
-        self.norms = _sums(self.wide * self.wide) if first.law == Law.SPHERE else []
+        self.norms: list[float] = _sums(self.wide * self.wide).tolist() if first.law == Law.SPHERE else []
         """Squared norms, where estimators ask for them."""
 
 
@@ -235,11 +235,12 @@ class RowDirections(ReferenceDirections):
     def project(self, g: Array, us: Sequence[AnyDirection]) -> FloatArray:
         """Return ``<g, u_j>`` for every direction, over its support only."""
         checks.check_vector("g", g, self.size)
+        us = list(us)  # as the names of the last matrix are kept
         matrix = self._matrix(us, _F64) if us else None
-        return super().project(g, us) if matrix is None else np.array(_sums(matrix * g))
+        return super().project(g, us) if matrix is None else _sums(matrix * g)
 
 
-def _sums(products: FloatArray) -> list[float]:
+def _sums(products: FloatArray) -> FloatArray:
     """Return the sum of every row of at most 2048 products, in the order the ABI fixes."""
     count, size = products.shape
     if size > layout.LANES:
@@ -254,5 +255,5 @@ def _sums(products: FloatArray) -> list[float]:
     while width > 1:
         width //= 2
         lanes = lanes[:, :width] + lanes[:, width:]
-    sums: list[float] = (lanes[:, 0] + 0.0).tolist()
+    sums: FloatArray = lanes[:, 0] + 0.0
     return sums

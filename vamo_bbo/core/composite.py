@@ -341,8 +341,11 @@ class Composite:
     def _spend(self, state: State, plan: _Round, answers: Sequence[Answer]) -> None:
         """Note what the round cost, for schedules that need the end of the budget."""
         scalars, info = state.scalars, state.info
-        if info.n_samples is None and info.gradient == "none":
+        if info.n_samples is None:  # an answer is a sample
             spent = float(len(answers))
+            if info.gradient != "none":
+                values = [probe[5][0] for probe in plan.probes].count("v")  # wants
+                spent = values + info.grad_cost * (len(answers) - values)
         else:
             spent = 0.0
             for probe, answer in zip(plan.probes, answers, strict=True):

@@ -89,8 +89,6 @@ class Measured(NamedTuple):
 
     Attributes
     ----------
-    estimate : Estimate
-        The gradient estimate.
     value : float
         Mean value at the anchor (NaN where it was not measured).
     directions : tuple of directions
@@ -105,10 +103,16 @@ class Measured(NamedTuple):
         The differences of every sample (or fixed batch), where the request said so.
     """
 
-    estimate: Estimate
     value: float = math.nan
     directions: tuple[AnyDirection, ...] = ()
     differences: Sequence[float] = ()
     gradient: Array | None = None
     weights: Sequence[float] = ()
     table: FloatArray | None = None
+
+    @property
+    def estimate(self) -> Estimate:
+        """The gradient estimate: the weighted differences along their directions, plus the dense gradient."""
+        parts = zip(self.weights, self.differences, self.directions)  # noqa: B905 - repeated values have no directions
+        terms = tuple([(weight * difference, u) for weight, difference, u in parts])
+        return Estimate(terms, () if self.gradient is None else ((1.0, self.gradient),))

@@ -305,7 +305,12 @@ class _Loop:
         probes: list[Probe] = []
         good: list[Answer] = []
         told: list[Answer] = []
-        for answer in answers:
+        rest = answers
+        ids = [answer[0] for answer in answers if answer[5] is None]
+        if len(ids) == len(answers) and ids == list(in_flight):  # a whole round, in order and without an error
+            probes, good, rest = list(in_flight.values()), list(answers), ()
+            in_flight.clear()
+        for answer in rest:
             probe = in_flight.pop(answer[0], None)
             if probe is None:
                 self.take_late(answer)

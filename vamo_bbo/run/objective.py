@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from time import perf_counter
 from typing import Any
@@ -166,7 +166,7 @@ class Objective:
     def evaluate_in_turn(
         self,
         probes: Sequence[Probe],
-        points: Array,
+        points: Iterable[Array],
         seed: int,
         answers: list[Answer],
         *,
@@ -179,8 +179,8 @@ class Objective:
         ----------
         probes : sequence of Probe
             What is asked for.
-        points : (k, d) array
-            Their points in the solver's coordinates, as rows; overwritten, or kept by the user.
+        points : (k, d) array, or iterable of (d,) arrays
+            Their points in the solver's coordinates; overwritten, or kept by the user.
         seed : int
             As for :meth:`evaluate`.
         answers : list of Answer
@@ -190,7 +190,7 @@ class Objective:
         target : float
             Stop after the first value at or below it.
         """
-        if self.info.device and self.simple and all(probe.want == "value" for probe in probes):
+        if self.gathers(probes):
             self._gather(probes, points, answers)
             return perf_counter() > until or min(answer.value for answer in answers) <= target
         call, simple, new = self._call, self.simple, tuple.__new__
@@ -222,12 +222,17 @@ class Objective:
                 return True
         return False
 
-    def _gather(self, probes: Sequence[Probe], points: Array, answers: list[Answer]) -> None:
+    def gathers(self, probes: Sequence[Probe]) -> bool:
+        """Whether the values of ``probes`` are left on the device until all are there."""
+        return self.info.device and self.simple and all(probe.want == "value" for probe in probes)
+
+    def _gather(self, probes: Sequence[Probe], points: Iterable[Array], answers: list[Answer]) -> None:
         """Evaluate on the device without waiting in between; the values come to the host in one piece."""
         began, raw, lost = perf_counter(), list[Any](), dict[int, Answer]()
         for k, (probe, z) in enumerate(zip(probes, points, strict=True)):
             try:
-                raw.append(self._xp.asarray(self._call(z), dtype=np.float64).reshape(()))
+                # A copy: a value may be a view of a point, whose memory the next point may take.
+                raw.append(self._xp.array(self._call(z), dtype=np.float64).reshape(()))
             except StopIteration:
                 raise
             except Exception as exception:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from time import perf_counter
 from typing import Any
 
@@ -26,7 +26,7 @@ SLICE = 0.05
 JOURNALED_SLICE = 0.001
 """The same with a journal: a kill loses no more than this, or one evaluation."""
 ROWS_BYTES = 2**26
-"""Most memory of the (k, d) rows of one vectorized call."""
+"""Most memory of the (k, d) rows of one vectorized call, and of the rows that wait for their values on a device."""
 
 
 class SerialExecutor(InProcess):
@@ -85,16 +85,20 @@ class SerialExecutor(InProcess):
         """Append the answers to queued probes, until the deadline or the target."""
         state, probes, like, objective = self.state, self.queue, self.like, self.objective
         assert state is not None
-        size = like.size
-        most = max(1, ROWS // size)
+        most = max(1, ROWS // like.size)
+        if objective.gathers(probes):  # as many at a time as there is room for: each time the host waits once
+            most = len(probes) if like.size >= LARGE else max(1, ROWS_BYTES // like.nbytes)
         for lo in range(0, len(probes), most):
             part = probes[lo : lo + most]
-            if size < LARGE:
-                points = materialize_rows(state, part, self.xp.empty((len(part), size), like.dtype))
-            else:
-                points = materialize(state, part[0], self._reused(like))[None, :]
+            points = self._points(state, part, like)
             if objective.evaluate_in_turn(part, points, state.seed, answers, until=deadline, target=self.target):
                 return
+
+    def _points(self, state: State, probes: Sequence[Probe], like: Array) -> Iterable[Array]:
+        """Return the points of ``probes``: rows of a fresh array, or one large array that each point is written to."""
+        if like.size < LARGE:
+            return materialize_rows(state, probes, self.xp.empty((len(probes), like.size), like.dtype))
+        return (materialize(state, probe, self._reused(like)) for probe in probes)
 
     def _reused(self, like: Array) -> Array:
         if self.scratch is None:
