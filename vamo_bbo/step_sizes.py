@@ -107,6 +107,8 @@ class MeasuredStep:
         Factors of c for long steps that lower f on the check sample, or do not.
     outlier : float, default 10
         A long step is cut at so many times the root mean square length before the last refresh.
+    cuts_all : bool, default False
+        Cut every step that is longer, not only those with c beyond its range.
 
     Examples
     --------
@@ -132,6 +134,7 @@ class MeasuredStep:
     long_grow: float = 1.2
     long_shrink: float = 0.5
     outlier: float = 10.0
+    cuts_all: bool = False
 
     def probes(self, step: int, refreshed: int) -> bool:
         """Return whether the step measures curvature; ``refreshed`` is the step at which the metric was made."""
@@ -165,9 +168,10 @@ class MeasuredStep:
         return self.share(scalars) > self.highest
 
     def cut(self, scalars: dict[str, float], square: float) -> float:
-        """Return the factor of a step whose squared length in the metric is ``square``: 1, less for long outliers."""
+        """Return the factor of a step whose squared length in the metric is ``square``: less than 1 for outliers."""
         largest = self.outlier * self.outlier * scalars.get("typical_square", math.inf)
-        return math.sqrt(largest / square) if self.is_long(scalars) and square > largest else 1.0
+        may = self.cuts_all or self.is_long(scalars)
+        return math.sqrt(largest / square) if may and square > largest else 1.0
 
     def follow(
         self, arrays: dict[str, Array], scalars: dict[str, float], *, gradient: Array, estimate: Array, direction: Array
