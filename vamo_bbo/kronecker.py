@@ -97,8 +97,8 @@ class Kronecker:
     multiplications per layer, a refresh the eigenvalues of its sides.
 
     Against SOAP: gradients are centered by their running mean, averages run over passes instead of a fixed decay,
-    V + rho is not under a square root (the metric is an estimate of the Fisher information, whose scale the measured
-    step finds), and V is carried over to new bases by the squared overlaps with the old ones, exact as far as V was
+    V + rho is not under a square root (p = 1: the metric is an estimate of the Fisher information, whose scale the
+    measured step finds; 1/2 was more robust to delta and slower), and V is carried over to new bases by the squared overlaps with the old ones, exact as far as V was
     diagonal there.
 
     References

@@ -89,6 +89,9 @@ class MeasuredStep:
         First steps of a run that all probe.
     per_refresh : int, default 2
         Probes after each refresh of the preconditioner.
+    cuts_all : bool, default False
+        Cut every step longer than ``outlier`` says, not only those with c beyond its range: for a metric that a
+        gradient larger than those it was made of may blow up.
     shrink, grow : float, default 0.8, 1.1
         Factors of c.
     early_shrink, early_grow : float, default 0.7, 1.3
@@ -107,8 +110,6 @@ class MeasuredStep:
         Factors of c for long steps that lower f on the check sample, or do not.
     outlier : float, default 10
         A long step is cut at so many times the root mean square length before the last refresh.
-    cuts_all : bool, default False
-        Cut every step that is longer, not only those with c beyond its range.
 
     Examples
     --------
@@ -121,6 +122,7 @@ class MeasuredStep:
     curvature: Curvature = field(default_factory=Curvature)
     warm_up: int = 4
     per_refresh: int = 2
+    cuts_all: bool = False
     shrink: float = 0.8
     grow: float = 1.1
     early_shrink: float = 0.7
@@ -134,7 +136,6 @@ class MeasuredStep:
     long_grow: float = 1.2
     long_shrink: float = 0.5
     outlier: float = 10.0
-    cuts_all: bool = False
 
     def probes(self, step: int, refreshed: int) -> bool:
         """Return whether the step measures curvature; ``refreshed`` is the step at which the metric was made."""
