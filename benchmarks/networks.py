@@ -2,9 +2,9 @@
 
 Every run has ten passes over the training data, probes and checks included, from PyTorch's own start. ``vb.vamo`` has
 nothing tuned; the peers are the best of three rates with cosine decay, chosen for every network on the runs that are
-shown. Printed are the training loss, and the loss on a fifth of the data that was held back, geometric means over the
-seeds, and the seconds of a run. Needs PyTorch and scikit-learn, whose data sets
-come with it; ``--networks a,b`` runs some of them (``held-out`` is a name, too), ``--seeds 1`` a single seed.
+shown. Printed are the training loss, the loss on a fifth of the data that was held back, and the seconds of a run,
+geometric means over the seeds. Needs PyTorch and scikit-learn, whose data sets come with it. About ten minutes of one
+core; ``--networks a,b`` runs some (``held-out`` is a name, too), ``--seeds 1`` a single seed.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ import numpy as np
 from vamo_bbo._errors import OptionError
 from vamo_bbo._typing import Array
 from vamo_bbo.core.solver import ArraySpec
-from vamo_bbo.sketch import GEMM_PIECE, Arrays, Scalars
+from vamo_bbo.sketch import GEMM_PIECE, GEMV_PIECE, Arrays, Scalars
 
 __all__ = ["LARGEST_SIDE", "Kronecker"]
 
@@ -70,14 +70,18 @@ def product(a: Array, b: Array) -> Array:
     [[1.0, 2.0], [3.0, 4.0]]
     """
     (m, k), n = a.shape, b.shape[1]
-    if m * k * n <= GEMM_PIECE:
+    if m * k * n <= GEMM_PIECE and min(m, n) > 1:
         return np.asarray(a @ b)
-    out = np.empty((m, n), dtype=np.result_type(a, b))
-    height = min(m, 16)
-    width = max(1, GEMM_PIECE // (k * height))
+    # Of at most 16 x 512 on the left: a last piece of a single column, which is no matrix product, is small enough too.
+    height, depth = 16, GEMV_PIECE // 16
+    width = GEMM_PIECE // (height * depth)
+    out = np.zeros((m, n), dtype=np.result_type(a, b))
     for top in range(0, m, height):
         for lo in range(0, n, width):
-            np.matmul(a[top : top + height], b[:, lo : lo + width], out=out[top : top + height, lo : lo + width])
+            piece = out[top : top + height, lo : lo + width]
+            for first in range(0, k, depth):
+                last = first + depth
+                piece += a[top : top + height, first:last] @ b[first:last, lo : lo + width]
     return out
 
 
@@ -98,8 +102,8 @@ class Kronecker:
 
     Against SOAP: gradients are centered by their running mean, averages run over passes instead of a fixed decay,
     V + rho is not under a square root (p = 1: the metric is an estimate of the Fisher information, whose scale the
-    measured step finds; 1/2 was more robust to delta and slower), and V is carried over to new bases by the squared overlaps with the old ones, exact as far as V was
-    diagonal there.
+    measured step finds; with 1/2 it was slower), and V is carried over to new bases by the squared overlaps with the
+    old ones, exactly as far as the rotated covariance was diagonal.
 
     References
     ----------
