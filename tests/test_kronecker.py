@@ -138,6 +138,12 @@ def test_long_sides_and_vectors_take_no_matrices():
     }
 
 
+def test_a_longer_side_gets_its_basis_on_request():
+    long = LARGEST_SIDE + 1
+    names = {s.name for s in Kronecker([(8, long)], largest=long).arrays(8 * long)}
+    assert {"left0_basis", "right0_basis"} <= names
+
+
 def test_gradients_that_do_not_differ_leave_the_direction():
     metric, v = Kronecker([(2, 3)]), np.arange(6.0)
     np.testing.assert_allclose(metric.apply(*learn(metric, np.zeros((20, 6))), v), v, atol=1e-12)
@@ -175,7 +181,7 @@ SCRIPT = """
 import hashlib, math, numpy as np
 from vamo_bbo.kronecker import Kronecker
 digest = hashlib.sha256()
-for shape in ((40, 64), (256, 256), (96, 700)):
+for shape in ((40, 64), (200, 200), (96, 700)):
     metric, size, scalars = Kronecker([shape]), math.prod(shape), {}
     arrays = {s.name: np.zeros(s.shape, "float32" if s.dtype == "x" else s.dtype) for s in metric.arrays(size)}
     for row in np.random.default_rng(3).standard_normal((6, size)).astype("float32"):
@@ -213,6 +219,8 @@ def test_bad_options_are_named():
         Kronecker([])
     with pytest.raises(OptionError, match="shapes must be the parameters' shapes"):
         Kronecker([(3, 0)])
+    with pytest.raises(OptionError, match="largest must be at least 1, got 0"):
+        Kronecker([(3, 2)], largest=0)
     with pytest.raises(OptionError, match="shapes must have as many entries as x, 7, got 6"):
         Kronecker([(2, 3)]).arrays(7)
     with pytest.raises(OptionError, match=r"or an object such as vb.Kronecker.of\(module\), got 3"):

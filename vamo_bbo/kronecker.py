@@ -33,9 +33,9 @@ from vamo_bbo.sketch import GEMM_PIECE, GEMV_PIECE, Arrays, Scalars
 
 __all__ = ["LARGEST_SIDE", "Kronecker"]
 
-LARGEST_SIDE = 256
-"""Longest side that gets a basis. Its eigenvalues take about 10 ms, four times a pass; a side of 1024 takes a second
-and needs more gradients than a few passes have. A longer side keeps its coordinates (one-sided SOAP)."""
+LARGEST_SIDE = 200
+"""Longest side that gets a basis unless asked otherwise: up to there LAPACK finds the same bits of eigenvectors for any
+number of BLAS threads (measured with OpenBLAS; from 208 on it does not)."""
 
 POWER, SHARE = 1.0, 0.1
 """p and delta, chosen on development networks (docs/finite_sums)."""
@@ -53,12 +53,12 @@ class _Block(NamedTuple):
         """Return the block of a flat vector as a matrix, a view."""
         return v[self.start : self.start + self.rows * self.columns].reshape(self.rows, self.columns)
 
-    def sides(self) -> list[tuple[str, int]]:
-        """Return the names and lengths of the sides that get a basis: none of a vector's."""
+    def sides(self, largest: int) -> list[tuple[str, int]]:
+        """Return the names and lengths of the sides that get a basis: none of a vector's, none above ``largest``."""
         if self.rows == 1 or self.columns == 1:
             return []
         both = ((f"left{self.key}", self.rows), (f"right{self.key}", self.columns))
-        return [side for side in both if side[1] <= LARGEST_SIDE]
+        return [side for side in both if side[1] <= largest]
 
 
 def product(a: Array, b: Array) -> Array:
@@ -93,7 +93,11 @@ class Kronecker:
     ----------
     shapes : sequence of tuples of int
         Shapes of the parameters in the order in which they lie in x. A convolution's (out, in, height, width) counts as
-        the matrix (out, in height width). Vectors, and sides above 256, keep their coordinates.
+        the matrix (out, in height width). Vectors keep their coordinates.
+    largest : int, default 200
+        Longest side that gets a basis; a longer one keeps its coordinates (one-sided SOAP). A network that has all its
+        weights in a longer side needs more, such as 1024; its eigenvalues then take a tenth of a second, four times a
+        pass, and bits depend on the number of BLAS threads.
 
     Notes
     -----
@@ -118,6 +122,7 @@ class Kronecker:
     """
 
     shapes: Sequence[Sequence[int]]
+    largest: int = LARGEST_SIDE
 
     def __post_init__(self) -> None:
         try:
@@ -126,18 +131,22 @@ class Kronecker:
             shapes = ()
         if not shapes or any(side < 1 for shape in shapes for side in shape):
             raise OptionError(f"shapes must be the parameters' shapes, such as [(10, 64), (10,)], got {self.shapes!r}.")
+        if self.largest < 1:
+            raise OptionError(f"largest must be at least 1, got {self.largest!r}.")
         object.__setattr__(self, "shapes", shapes)
 
     @classmethod
-    def of(cls, module: Any) -> Kronecker:
+    def of(cls, module: Any, largest: int = LARGEST_SIDE) -> Kronecker:
         """Return the metric of a PyTorch module: the shapes of its trainable parameters, as they lie in x.
 
         Parameters
         ----------
         module : torch.nn.Module
             Parameters with ``requires_grad=False`` are left out, as in ``parameter_vector``.
+        largest : int, default 200
+            Longest side that gets a basis.
         """
-        return cls([tuple(p.shape) for p in module.parameters() if p.requires_grad])
+        return cls([tuple(p.shape) for p in module.parameters() if p.requires_grad], largest)
 
     def _blocks(self) -> Iterator[_Block]:
         start = 0
@@ -154,7 +163,7 @@ class Kronecker:
             raise OptionError(f"shapes must have as many entries as x, {size}, got {total}: {self.shapes!r}.")
         specs = [ArraySpec("center", (size,)), ArraySpec("rotated", (size,), "float64"), ArraySpec("metric", (size,))]
         for block in self._blocks():
-            for name, side in block.sides():
+            for name, side in block.sides(self.largest):
                 specs += [ArraySpec(name, (side, side), "float64"), ArraySpec(f"{name}_basis", (side, side))]
         return tuple(specs)
 
@@ -180,7 +189,7 @@ class Kronecker:
         weight = batch_size * share * (1.0 - share)
         for block in self._blocks():
             matrix = block.of(gap)
-            for name, _ in block.sides():
+            for name, _ in block.sides(self.largest):
                 outer = product(matrix, matrix.T) if name.startswith("left") else product(matrix.T, matrix)
                 arrays[name] *= 1.0 - share
                 arrays[name] += weight * outer
@@ -192,7 +201,7 @@ class Kronecker:
     def _start(self, arrays: Arrays) -> None:
         """Begin with the coordinates as bases."""
         for block in self._blocks():
-            for name, side in block.sides():
+            for name, side in block.sides(self.largest):
                 arrays[f"{name}_basis"][...] = np.eye(side)
 
     def refresh(self, arrays: Arrays, scalars: Scalars, memory: float) -> None:
@@ -200,7 +209,7 @@ class Kronecker:
         scalars["sketch_memory"] = memory
         for block in self._blocks():
             squares = block.of(arrays["rotated"])
-            for name, _ in block.sides():
+            for name, _ in block.sides(self.largest):
                 basis = arrays[f"{name}_basis"]
                 vectors = np.linalg.eigh(arrays[name])[1].T
                 overlap = np.square(product(vectors, basis.T.astype(np.float64)))
