@@ -18,7 +18,7 @@ LAYERS = [
     ("backends",),
     ("core",),
     ("schedules", "curvature"),
-    ("estimators", "rules", "sketch", "step_sizes"),
+    ("estimators", "rules", "sketch", "kronecker", "step_sizes"),
     ("recipes", "gradient_tables", "untuned", "value_tables"),
     ("space", "problem"),
     ("solvers", "testing"),

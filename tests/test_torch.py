@@ -170,10 +170,13 @@ def test_vamo_fits_the_data() -> None:
     assert np.abs(module.weight.detach().numpy()[0] - best).max() < 2e-2
 
 
-@pytest.mark.parametrize("name", SOLVERS)
+SAVED = SOLVERS | {"kronecker": lambda: vb.vamo(preconditioner=vb.Kronecker.of(network()), batch_size=8)}
+
+
+@pytest.mark.parametrize("name", SAVED)
 def test_a_saved_run_goes_on_exactly(name, tmp_path) -> None:
     def make(module):
-        return bridge.SolverOptimizer(module.parameters(), SOLVERS[name](), n_samples=N, lr=0.01, seed=4)
+        return bridge.SolverOptimizer(module.parameters(), SAVED[name](), n_samples=N, lr=0.01, seed=4)
 
     whole, module = network(), network()
     straight, first = make(whole), make(module)
@@ -191,6 +194,30 @@ def test_a_saved_run_goes_on_exactly(name, tmp_path) -> None:
         second.step(closure_of(resumed))
     np.testing.assert_array_equal(bridge.parameter_vector(resumed), bridge.parameter_vector(whole))
     assert second.nfev_samples == straight.nfev_samples
+
+
+@pytest.mark.parametrize("frozen", [0, 1, 2])
+def test_the_kronecker_metric_sees_the_layers_as_they_lie_in_x(frozen) -> None:
+    """Each block of the metric is turned by its own layer: one that learns from a single layer moves no other."""
+    module = network()
+    list(module.parameters())[frozen].requires_grad_(requires_grad=False)
+    x, metric = bridge.parameter_vector(module), vb.Kronecker.of(module)
+    scalars: dict[str, float] = {}
+    arrays = {s.name: np.zeros(s.shape) for s in metric.arrays(x.size)}
+    gradients = np.random.default_rng(0).standard_normal((20, x.size))
+    for g in gradients:
+        metric.add(arrays, scalars, g, 1.0)
+    metric.refresh(arrays, scalars, 20.0)
+    names = [name for name, p in module.named_parameters() if p.requires_grad]
+    for name in names:
+        probe = copy.deepcopy(module)
+        with torch.no_grad():
+            for other, p in probe.named_parameters():
+                p.fill_(1.0 if other == name else 0.0)
+        v = bridge.parameter_vector(probe)
+        bridge.load_vector(probe, metric.apply(arrays, scalars, v))
+        moved = {other for other, p in probe.named_parameters() if p.requires_grad and bool(p.any())}
+        assert moved == {name}
 
 
 def test_a_state_of_something_else_is_refused() -> None:

@@ -17,6 +17,7 @@ from vamo_bbo._errors import (
     VamoError,
 )
 from vamo_bbo.command import Command
+from vamo_bbo.kronecker import Kronecker
 from vamo_bbo.minimize import minimize
 from vamo_bbo.optimizer import Optimizer, Trial
 from vamo_bbo.problem import FiniteSum
@@ -55,6 +56,7 @@ __all__ = [
     "FiniteSum",
     "Integer",
     "JournalData",
+    "Kronecker",
     "Optimizer",
     "OptionError",
     "Processes",

@@ -28,7 +28,7 @@ from vamo_bbo.core.estimate import Estimate, Measured
 from vamo_bbo.core.solver import ArraySpec, Context, Cost, Request
 from vamo_bbo.core.types import Batch, ProblemInfo
 from vamo_bbo.estimators import FirstOrder
-from vamo_bbo.sketch import Diagonal, Guided, combination, projections
+from vamo_bbo.sketch import Guided, Preconditioner, combination, projections
 from vamo_bbo.step_sizes import CheckValue, MeasuredStep, check_batch, refresh_due, refresh_interval
 
 __all__ = ["GradientTable"]
@@ -69,8 +69,8 @@ class GradientTable:
         What is kept of every mini-batch's gradient: d numbers, q numbers, or nothing.
     mixing : float or "adaptive"
         a; "adaptive" estimates it from earlier batches.
-    preconditioner : Guided, Diagonal or None
-        P; None is the identity. Projections need Guided.
+    preconditioner : Preconditioner or None
+        P, such as Guided, Diagonal or Kronecker; None is the identity. Projections need Guided.
     step : MeasuredStep, optional
         Measures the step size and returns to the last good x when f has grown; None leaves the step to the rule.
     averaging : float, optional
@@ -88,7 +88,7 @@ class GradientTable:
 
     storage: Storage = "gradients"
     mixing: float | Literal["adaptive"] = "adaptive"
-    preconditioner: Guided | Diagonal | None = None
+    preconditioner: Preconditioner | None = None
     step: MeasuredStep | None = None
     averaging: float | None = None
     estimator: FirstOrder = field(default_factory=FirstOrder)

@@ -303,8 +303,10 @@ class Diagonal:
         return np.asarray(arrays["metric"] * v)
 
 
-def preconditioner(kind: Literal["guided", "diagonal", "none"], rank: int | None = None) -> Guided | Diagonal | None:
-    """Return the preconditioner of that name.
+def preconditioner(
+    kind: Literal["guided", "diagonal", "none"] | Preconditioner, rank: int | None = None
+) -> Preconditioner | None:
+    """Return the preconditioner of that name; one that is a preconditioner already is returned as it is.
 
     Raises
     ------
@@ -316,6 +318,14 @@ def preconditioner(kind: Literal["guided", "diagonal", "none"], rank: int | None
     >>> preconditioner("none") is None
     True
     """
+    if not isinstance(kind, str):
+        missing = [name for name in ("arrays", "add", "refresh", "apply") if not hasattr(kind, name)]
+        if missing:
+            raise OptionError(
+                "preconditioner must be 'auto', 'guided', 'diagonal', 'none' or an object such as "
+                f"vb.Kronecker.of(module), got {kind!r}."
+            )
+        return kind
     if kind not in ("guided", "diagonal", "none"):
         raise OptionError(f"preconditioner must be 'guided', 'diagonal' or 'none', got {kind!r}.")
     if kind == "guided":

@@ -94,6 +94,9 @@ class MeasuredStep:
         First steps of a run that all probe.
     per_refresh : int, default 2
         Probes after each refresh of the preconditioner.
+    cuts_all : bool, default False
+        Cut every step longer than ``outlier`` says, not only those with c beyond its range: for a metric that a
+        gradient larger than those it was made of may blow up.
     shrink, grow : float, default 0.8, 1.1
         Factors of c.
     early_shrink, early_grow : float, default 0.7, 1.3
@@ -131,6 +134,7 @@ class MeasuredStep:
     curvature: Curvature = field(default_factory=Curvature)
     warm_up: int = 4
     per_refresh: int = 2
+    cuts_all: bool = False
     shrink: float = 0.8
     grow: float = 1.1
     early_shrink: float = 0.7
@@ -182,9 +186,10 @@ class MeasuredStep:
         return self.share(scalars) > self.highest
 
     def cut(self, scalars: dict[str, float], square: float) -> float:
-        """Return the factor of a step whose squared length in the metric is ``square``: 1, less for long outliers."""
+        """Return the factor of a step whose squared length in the metric is ``square``: less than 1 for outliers."""
         largest = self.outlier * self.outlier * scalars.get("typical_square", math.inf)
-        return math.sqrt(largest / square) if self.is_long(scalars) and square > largest else 1.0
+        may = self.cuts_all or self.is_long(scalars)
+        return math.sqrt(largest / square) if may and square > largest else 1.0
 
     def follow(
         self, arrays: dict[str, Array], scalars: dict[str, float], *, gradient: Array, estimate: Array, direction: Array

@@ -15,9 +15,11 @@ from vamo_bbo.core.solver import ArraySpec, Context, Cost, Request
 from vamo_bbo.core.types import ProblemInfo
 from vamo_bbo.estimators import Difference, FirstOrder, ForwardDifference
 from vamo_bbo.gradient_tables import GradientTable
+from vamo_bbo.kronecker import Kronecker
 from vamo_bbo.recipes import ControlVariate, check_mixing
 from vamo_bbo.rules import Descent
 from vamo_bbo.schedules import Constant, Schedule
+from vamo_bbo.sketch import Preconditioner
 from vamo_bbo.sketch import preconditioner as make_preconditioner
 from vamo_bbo.step_sizes import MeasuredStep
 from vamo_bbo.value_tables import LearnedValues
@@ -132,7 +134,7 @@ def vamo(
     learning_rate: float | None = None,
     *,
     control: Control = "auto",
-    preconditioner: Literal["auto", "guided", "diagonal", "none"] = "auto",
+    preconditioner: Literal["auto", "guided", "diagonal", "none"] | Preconditioner = "auto",
     rank: int | None = None,
     coefficient: float | Literal["adaptive"] = "adaptive",
     averaging: float | Literal["auto"] | None = "auto",
@@ -176,8 +178,10 @@ def vamo(
         ``(1 - q/(2d)) (1 + (q+1)/(E grad_cost)) < 1`` (variance left times price, E passes per snapshot), else "none";
         else "gradients" if N d numbers fit into ``memory``, "projections" if N q do, else "none". N is the number of
         mini-batches.
-    preconditioner : {"auto", "guided", "diagonal", "none"}
-        P. "auto" is "guided" if the step size is measured and "none" if it is given.
+    preconditioner : {"auto", "guided", "diagonal", "none"} or Preconditioner
+        P. "auto" is "guided" if the step size is measured and "none" if it is given. For a network,
+        ``vb.Kronecker.of(module)`` (:class:`~vamo_bbo.Kronecker`); any object of the protocol in
+        :mod:`vamo_bbo.sketch` will do.
     rank : int, optional
         Directions of the guided metric; None means d up to d = 256 and 16 above.
     coefficient : float or "adaptive"
@@ -262,7 +266,7 @@ def vamo(
             "gradients",
             coefficient,
             make_preconditioner(kind, rank),
-            MeasuredStep() if measured else None,
+            MeasuredStep(cuts_all=isinstance(kind, Kronecker)) if measured else None,
             None if power is None else float(power),
         ),
         sampling in ("auto", "fixed"),
