@@ -10,7 +10,7 @@ import numpy as np
 from vamo_bbo._typing import Array
 from vamo_bbo.auto_noisy import REGRESSION, run_noisy
 from vamo_bbo.auto_smooth import descend
-from vamo_bbo.auto_sums import choose_for_sum
+from vamo_bbo.auto_sums import DIFFERENCES, choose_for_sum
 from vamo_bbo.problem import FiniteSum
 from vamo_bbo.run.setup import parse_x0
 from vamo_bbo.run.stop import Budget, Code
@@ -25,8 +25,6 @@ __all__ = ["Choice", "choose", "has_cma", "run_auto"]
 
 SMALL = 100
 """Most variables for which a model of the objective (COBYQA) or a population (CMA-ES) is affordable."""
-DIFFERENCES = 1000
-"""Most variables for which a gradient is taken by differences, d + 1 values each."""
 _PROBE_FROM = 10
 """The second value at x0 is left out below this budget."""
 
@@ -152,8 +150,7 @@ def _watch(call: Call) -> tuple[Watched, tuple[Any, ...], Array]:
     )
     if call.known is not None:
         watched.offer_known(call.known.points, call.known.values)
-    args = call.args if isinstance(call.args, tuple) else (call.args,)
-    return watched, args, x0
+    return watched, call.arguments, x0
 
 
 def _count_probe(result: Any, watched: Watched) -> None:

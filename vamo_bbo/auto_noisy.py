@@ -123,10 +123,6 @@ def _goes_on(result: Any) -> bool:
     return "trust-region radius" in text or "linear algebra error" in text
 
 
-def _arguments(call: Call) -> tuple[Any, ...]:
-    return call.args if isinstance(call.args, tuple) else (call.args,)
-
-
 def _re_estimate(call: Call, watched: Watched, result: Any, candidates: list[Array], kept: int) -> None:
     """Give the result the candidate with the lowest mean; half of the evaluations choose it, half go to it."""
     points = [np.array(watched.best_x), *candidates[::-1]]
@@ -151,5 +147,5 @@ def _re_estimate(call: Call, watched: Watched, result: Any, candidates: list[Arr
 def _value(watched: Watched, x: Array, call: Call) -> float:
     """Return one value at ``x``, NaN for a failure."""
     failed = watched.failures.count
-    value = watched.plain(x, _arguments(call))
+    value = watched.plain(x, call.arguments)
     return value if watched.failures.count == failed else math.nan

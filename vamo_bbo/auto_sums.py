@@ -7,17 +7,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vamo_bbo.run.setup import parse_x0
+
 if TYPE_CHECKING:
     from vamo_bbo.minimize import Call
 
-__all__ = ["choose_for_sum"]
+__all__ = ["DIFFERENCES", "choose_for_sum"]
 
 FEW = 600
 """Most samples at which the full gradient is cheap enough for a quasi-Newton method to beat mini-batches."""
 PASSES = 20
 """Full gradients below which mini-batches come further even then."""
 DIFFERENCES = 1000
-"""Most variables for which a full gradient is taken by differences, d + 1 passes each."""
+"""Most variables for which a gradient is taken by differences, d + 1 values (passes of a sum) each."""
 GRADIENTS = 10
 """Gradients by differences that must fit into the budget: with fewer, random directions come further."""
 
@@ -30,32 +32,29 @@ def choose_for_sum(call: Call) -> tuple[str, str, int]:
         return "SLSQP", f"{about} with constraints", 0
     ours = call.needs_ours or call.workers not in (None, 1)
     if call.has_gradient:
-        passes = (_limit(call, "maxjev") or math.inf) / n
-        asked = n <= FEW and passes >= PASSES and not ours
+        asked = n <= FEW and _passes(call, "maxjev") >= PASSES and not ours
         if asked and _whole_gradient(call):
             return "L-BFGS-B", f"{about}, few enough for full gradients", 1
         return "vamo", f"{about}, gradients", int(asked)
-    passes = (_limit(call, "maxfev") or math.inf) / n
-    if d <= DIFFERENCES and passes >= GRADIENTS * (d + 1) and not ours:
+    if d <= DIFFERENCES and _passes(call, "maxfev") >= GRADIENTS * (d + 1) and not ours:
         return "L-BFGS-B", f"{about}, no gradient, {d} variables: differences of the whole sum", 0
     return "zo-adamm", f"{about}, no gradient, {d} variables: too many for differences of the whole sum", 0
 
 
-def _limit(call: Call, name: str) -> float | None:
-    value: float | None = call.limits.get(name)
-    return value
+def _passes(call: Call, name: str) -> float:
+    """Return how many passes over the data the limit allows."""
+    limit = call.limits.get(name)
+    return math.inf if limit is None else float(limit) / call.fun.n_samples
 
 
 def _whole_gradient(call: Call) -> bool:
     """Return whether the gradient of the first sample at x0 is finite: NaN would declare coordinates unknown."""
-    args = call.args if isinstance(call.args, tuple) else (call.args,)
-    x0, first = np.atleast_1d(np.asarray(call.x0)), np.arange(1)
-    x0 = x0.astype(x0.dtype if x0.dtype in (np.float32, np.float64) else np.float64)
+    x0, first = parse_x0(call.x0), np.arange(1)
     try:
         if call.fun.value_and_grad is not None:
-            gradient = call.fun.value_and_grad(x0, first, *args)[1]
+            gradient = call.fun.value_and_grad(x0, first, *call.arguments)[1]
         else:
-            gradient = call.fun.grad(x0, first, *args)
+            gradient = call.fun.grad(x0, first, *call.arguments)
         return bool(np.isfinite(np.asarray(gradient, dtype=np.float64)).all())
     except Exception:  # whatever is wrong, vamo's first evaluation says it
         return False

@@ -29,13 +29,12 @@ import numpy as np
 from vamo_bbo._errors import OptionError
 from vamo_bbo._typing import Array
 from vamo_bbo.core.solver import ArraySpec
-from vamo_bbo.sketch import GEMM_PIECE, GEMV_PIECE, Arrays, Scalars
+from vamo_bbo.sketch import EXACT_BELOW, GEMM_PIECE, GEMV_PIECE, Arrays, Scalars
 
 __all__ = ["LARGEST_SIDE", "Kronecker"]
 
-LARGEST_SIDE = 200
-"""Longest side that gets a basis unless asked otherwise: up to there LAPACK finds the same bits of eigenvectors for any
-number of BLAS threads (measured with OpenBLAS; from 208 on it does not)."""
+LARGEST_SIDE = EXACT_BELOW
+"""Longest side that gets a basis unless asked otherwise: for the same bits on any number of threads."""
 
 POWER, SHARE = 1.0, 0.1
 """p and delta, chosen on development networks (docs/finite_sums)."""

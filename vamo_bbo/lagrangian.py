@@ -127,7 +127,7 @@ def minimize_lagrangian(call: Call, method: Any) -> Any:
     if isinstance(call.fun, FiniteSum):
         raise CapabilityError("constraints on a FiniteSum need one of scipy's methods: 'SLSQP', 'trust-constr'.")
     rows = rows_of(call.constraints)
-    args = call.args if isinstance(call.args, tuple) else (call.args,)
+    args = call.arguments
     lagrangian = Lagrangian(call.fun, args, rows)
     if call.known is not None:
         for x, value in zip(call.known.points, call.known.values.tolist(), strict=True):

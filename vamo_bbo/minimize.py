@@ -256,6 +256,11 @@ class Call:
         return int(np.size(self.x0))
 
     @property
+    def arguments(self) -> tuple[Any, ...]:
+        """``args`` as a tuple: a single one need not be given as such."""
+        return self.args if isinstance(self.args, tuple) else (self.args,)
+
+    @property
     def constrained(self) -> bool:
         """Whether there are constraints other than bounds."""
         return self.constraints is not None and bool(np.size(self.constraints))
@@ -346,11 +351,10 @@ def run_ours(call: Call, method: Any) -> OptimizeResult:
         raise CapabilityError(
             f"method={_name_of(method)!r} cannot search Integer or Choice parameters; use method='cma'."
         )
-    args = call.args if isinstance(call.args, tuple) else (call.args,)
     problem = setup(
         call.fun,
         call.x0,
-        args=args,
+        args=call.arguments,
         jac=call.jac if callable(call.jac) or call.jac is True else None,
         bounds=call.bounds,
         x_scale=call.x_scale,

@@ -257,7 +257,7 @@ def _weigh(call: Call, objective: Projected) -> int:
     keywords: dict[str, Any] = {}
     if isinstance(call.noisy, str):
         keywords = {call.noisy: 0 if call.noisy == "seed" else np.random.default_rng(0)}
-    args = call.args if isinstance(call.args, tuple) else (call.args,)
+    args = call.arguments
     rng = np.random.default_rng(0)
     steps = 0.25 * projection.scale * rng.choice([-1.0, 1.0], size=(3, anchor.size))
     points = [anchor, *(projection(anchor + step) for step in steps)]

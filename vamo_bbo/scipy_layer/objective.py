@@ -99,10 +99,8 @@ class Watched:
         self.exception: Exception | None = None
         self.ended: Code | None = None
         self.patience = math.inf
-        self._improved = (
-            0,
-            math.inf,
-        )  # when the points that were no leg of a difference last got better, and their best
+        # When the points that were no leg of a difference last got better, and their best.
+        self._improved = (0, math.inf)
         self.began = time.perf_counter()
         self.on_iteration: Callable[[Watched], None] | None = None
         self._latest: deque[tuple[Array, float]] = deque(maxlen=64)
