@@ -9,11 +9,13 @@ import numpy as np
 
 from vamo_bbo._typing import Array
 from vamo_bbo.auto_noisy import REGRESSION, run_noisy
-from vamo_bbo.auto_smooth import descend
+from vamo_bbo.auto_smooth import PAIRS, descend
 from vamo_bbo.auto_sums import DIFFERENCES, choose_for_sum
+from vamo_bbo.auto_units import find_units
 from vamo_bbo.problem import FiniteSum
 from vamo_bbo.run.setup import parse_x0
 from vamo_bbo.run.stop import Budget, Code
+from vamo_bbo.scipy_layer.memory import Memory
 from vamo_bbo.scipy_layer.methods import stopped
 from vamo_bbo.scipy_layer.objective import StopRun, Watched
 from vamo_bbo.scipy_layer.wrappers import limits, violation_of
@@ -27,6 +29,8 @@ SMALL = 100
 """Most variables for which a model of the objective (COBYQA) or a population (CMA-ES) is affordable."""
 _PROBE_FROM = 10
 """The second value at x0 is left out below this budget."""
+_FEW = 10_000
+"""Most variables of which L-BFGS-B remembers more than scipy's ten steps."""
 
 
 class Choice(NamedTuple):
@@ -98,23 +102,28 @@ def run_auto(call: Call) -> Any:
     from vamo_bbo.minimize import run_call
 
     parse_x0(call.x0)  # a start that no method can use is refused before anything is evaluated
-    noisy, watched = bool(call.noisy), None
+    noisy, watched, units, choice = bool(call.noisy), None, None, None
     plain = not isinstance(call.fun, FiniteSum) and not call.has_gradient and call.x_scale is None
-    plain = plain and not call.needs_ours
-    if plain and call.noisy is None and (call.limits.get("maxfev") or _PROBE_FROM) >= _PROBE_FROM:
+    if plain and not call.needs_ours and (call.limits.get("maxfev") or _PROBE_FROM) >= _PROBE_FROM:
         watched, args, x0 = _watch(call)
         try:
-            noisy = watched.differs_at(x0, args)
+            if call.noisy is not False:
+                noisy = watched.differs_at(x0, args) or noisy
+            choice = choose(call, noisy)
+            if choice.method == "L-BFGS-B":
+                watched.memory = Memory()
+                watched(x0, *args)
+                units = find_units(watched, x0, args)
         except StopRun as stop:
             return stopped(watched, x0, stop.code, stop.detail)
         except KeyboardInterrupt:
             if watched.best_x is None:
                 raise
             return stopped(watched, x0, Code.INTERRUPTED)
-    choice = choose(call, noisy)
+    choice = choice or choose(call, noisy)
     call.noisy = call.noisy or noisy
     if watched is not None and choice.method == "L-BFGS-B":
-        result = descend(call, watched)
+        result = descend(call, watched, units)
     elif watched is not None and noisy and choice.method == "COBYQA" and not call.constrained:
         result = run_noisy(call, watched)
     elif watched is not None:
@@ -125,6 +134,8 @@ def run_auto(call: Call) -> Any:
     else:
         if choice.gradients and call.limits.get("maxjev") is not None:
             call.limits = {**call.limits, "maxjev": call.limits["maxjev"] - choice.gradients}
+        if choice.method == "L-BFGS-B" and call.size <= _FEW:
+            call.options = {"maxcor": PAIRS, **call.options}
         result = run_call(call, choice.method)
     if choice.gradients:
         result.njev, result.njev_samples = result.njev + 1, result.njev_samples + choice.gradients

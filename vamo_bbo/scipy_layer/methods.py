@@ -26,7 +26,7 @@ from vamo_bbo.scipy_layer.wrappers import (
     violation_of,
 )
 
-__all__ = ["BOUNDED", "METHODS", "check_method", "minimize_scipy", "stopped"]
+__all__ = ["BOUNDED", "METHODS", "check_method", "minimize_scipy", "stopped", "takes_map"]
 
 METHODS = (
     "Nelder-Mead",
@@ -203,7 +203,7 @@ class _Run:
         rebuild = self.method == "tnc" or (self.fixed and self.method in _DROPS_FIXED)
         options = dict(options or {})
         differences = not callable(self.raw_jac) and self.raw_jac is not True
-        if differences and self.method in _BY_DIFFERENCES and _MAP_OPTION:
+        if differences and takes_map(self.method):
             workers = options.get("workers")
             if workers is None or callable(workers):
                 self.watched.mapper = workers or self.watched.mapper
@@ -265,6 +265,11 @@ def _extended(result: Any, watched: Watched) -> Any:
     result.n_failed, result.failures = watched.failures.count, watched.failures.records
     result.history = watched.history
     return result
+
+
+def takes_map(method: str) -> bool:
+    """Return whether scipy's method (in small letters) hands the points of a difference to a map-like ``workers``."""
+    return method in _BY_DIFFERENCES and _MAP_OPTION
 
 
 def check_method(name: str) -> str:

@@ -19,6 +19,7 @@ from vamo_bbo.run.failures import FailureLog, FailurePolicy, FailureRecord, fail
 from vamo_bbo.run.history import History, StepRecord
 from vamo_bbo.run.stop import Budget, Code
 from vamo_bbo.scipy_layer.guarded import Guarded, Mapper, StopRun
+from vamo_bbo.scipy_layer.memory import Memory
 
 __all__ = ["Guarded", "Mapper", "StopRun", "Watched"]
 
@@ -72,6 +73,8 @@ class Watched:
         Why the latest method was stopped; None for one that ended by itself.
     patience : float
         A descent is stopped, with ``Code.CONVERGED``, after so many values without a better iterate.
+    memory : Memory or None
+        Where it is set, a point that was evaluated is not evaluated again.
     """
 
     def __init__(
@@ -99,6 +102,7 @@ class Watched:
         self.exception: Exception | None = None
         self.ended: Code | None = None
         self.patience = math.inf
+        self.memory: Memory | None = None
         # When the points that were no leg of a difference last got better, and their best.
         self._improved = (0, math.inf)
         self.began = time.perf_counter()
@@ -120,10 +124,15 @@ class Watched:
             return math.inf
         if self._answers is not None:
             return self._answers.pop(0)
+        told = None if self.memory is None else self.memory.recall(x)
+        if told is not None:
+            self._base, self._base_x = float(np.real(told)), np.array(x)
+            return told
         known, self._known = self._known, None
-        if known is not None and np.array_equal(known[0], x):
-            return known[1]
-        return self._evaluate(x, args)
+        told = known[1] if known is not None and np.array_equal(known[0], x) else self._evaluate(x, args)
+        if self.memory is not None:
+            self.memory.keep(x, told)
+        return told
 
     def offer_known(self, points: Array, values: Array) -> None:
         """Take the best of points (k, d) whose values (k,) were known before the run; history begins with them."""
@@ -173,8 +182,15 @@ class Watched:
         self.check_time()
         self.njev += 1
 
+    @property
+    def retracing(self) -> bool:
+        """Whether a method is on the way that it has gone before."""
+        return self.memory is not None and self.memory.retracing
+
     def iterated(self) -> None:
-        """Count an iteration."""
+        """Count an iteration, once."""
+        if self.retracing:
+            return
         self.nit += 1
         if self.on_iteration is not None:
             self.on_iteration(self)
@@ -202,12 +218,27 @@ class Watched:
             finally:
                 asked, self._collected = self._collected, None
             wanted.append(asked)
-        values = self._round([one for asked in wanted for one in asked], self._leg)
-        self._answers = values
+        self._answers = self._legs([one for asked in wanted for one in asked])
         try:
             return [function(p) if asked else value for p, asked, value in zip(points, wanted, direct, strict=True)]
         finally:
             self._answers = None
+
+    def _legs(self, asked: list[tuple[Array, tuple[Any, ...]]]) -> list[Any]:
+        """Return the values of the points of a finite difference."""
+        memory = self.memory
+        if memory is None:
+            return self._round(asked, self._leg)
+        told = [memory.recall(x) for x, _ in asked]
+        new = [one for one, value in zip(asked, told, strict=True) if value is None]
+        found = iter(self._round(new, self._leg))
+        for k, (x, _) in enumerate(asked):
+            if told[k] is None:
+                told[k] = next(found)
+                memory.keep(x, told[k])
+        if new and self._base_x is not None:
+            memory.keep_difference(self._base_x, self._base, [x for x, _ in asked], told)
+        return told
 
     def generation(self, points: Sequence[Array], args: tuple[Any, ...]) -> list[float]:
         """Return the values of independent points, all of them or none within the budget; failed ones are penalties."""
@@ -408,19 +439,28 @@ class Watched:
     def fill_gradient(self, x: Array, args: tuple[Any, ...], g: Array | None) -> Array:
         """Return ``g`` with what is not finite, or all of it if None, replaced by forward differences."""
         x = np.array(x)
+        if not math.isfinite(self._base):
+            self._evaluate(x, args)
+        return self.differences(x, args, np.maximum(1.0, np.abs(x)), g)
+
+    def differences(self, x: Array, args: tuple[Any, ...], sizes: Array, g: Array | None = None) -> Array:
+        """Return forward differences (d,) at x, the latest point, with steps in proportion to ``sizes`` (d,).
+
+        Only where ``g`` is not finite, if it is given; 0 where the bounds leave no step.
+        """
         out = np.full(x.size, np.nan) if g is None else np.array(g, dtype=np.float64)
-        unknown = np.flatnonzero(~np.isfinite(out))
-        base = self._base
-        if not math.isfinite(base):
-            base = float(self._evaluate(x, args))
-        steps = _FINITE_DIFFERENCE * np.maximum(1.0, np.abs(x[unknown]))
+        steps = _FINITE_DIFFERENCE * sizes
         if self.upper is not None:
-            steps = np.where(x[unknown] + steps > self.upper[unknown], -steps, steps)
+            steps = np.where(x + steps > self.upper, -steps, steps)
+        if self.lower is not None:
+            steps = np.where(x + steps < self.lower, 0.0, steps)
+        unknown = np.flatnonzero(~np.isfinite(out))
+        moved = [k for k in unknown if x[k] + steps[k] != x[k]]
+        out[unknown] = 0.0
         legs = []
-        for k, step in zip(unknown, steps, strict=True):
+        for k in moved:
             legs.append((x.copy(), args))
-            legs[-1][0][k] += step
-        values = self._round(legs, self._leg)
-        for k, step, value in zip(unknown, steps, values, strict=True):
-            out[k] = (value - base) / step
+            legs[-1][0][k] += steps[k]
+        for k, value in zip(moved, self._legs(legs), strict=True):
+            out[k] = (value - self._base) / steps[k]
         return out

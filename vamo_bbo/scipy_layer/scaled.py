@@ -17,7 +17,7 @@ from vamo_bbo.scipy_layer.wrappers import wants_result
 if TYPE_CHECKING:
     from vamo_bbo.minimize import Call
 
-__all__ = ["Scaled"]
+__all__ = ["Scaled", "both_sides"]
 
 
 class Scaled:
@@ -52,7 +52,7 @@ class Scaled:
             changed["jac"] = lambda z, *args: np.asarray(jac(point(z), *args)) * scale
         if callable(call.hess):
             hess = call.hess
-            changed["hess"] = lambda z, *args: _both_sides(hess(point(z), *args), scale)
+            changed["hess"] = lambda z, *args: both_sides(hess(point(z), *args), scale)
         if callable(call.hessp):
             hessp = call.hessp
             changed["hessp"] = lambda z, p, *args: scale * np.asarray(hessp(point(z), scale * p, *args))
@@ -103,7 +103,7 @@ class Scaled:
             if callable(jac):
                 changed.jac = lambda z: _columns(jac(point(z)), scale)
             if callable(hess):
-                changed.hess = lambda z, v: _both_sides(hess(point(z), v), scale)
+                changed.hess = lambda z, v: both_sides(hess(point(z), v), scale)
             return changed
         if not isinstance(constraint, dict) or not callable(constraint.get("fun")):
             return constraint
@@ -134,9 +134,9 @@ class Scaled:
             elif isinstance(value, list):  # trust-constr: Jacobians of the constraints
                 result[name] = [_columns(one, 1.0 / scale) for one in value]
         if "hess" in result:
-            result.hess = _both_sides(result.hess, 1.0 / scale)
+            result.hess = both_sides(result.hess, 1.0 / scale)
         if "hess_inv" in result:
-            result.hess_inv = _both_sides(result.hess_inv, scale)
+            result.hess_inv = both_sides(result.hess_inv, scale)
         if "direc" in result:
             result.direc = result.direc * scale
         if "allvecs" in result:
@@ -154,7 +154,7 @@ def _columns(jacobian: Any, scale: Array) -> Any:
     return np.asarray(jacobian) * scale
 
 
-def _both_sides(matrix: Any, scale: Array) -> Any:
+def both_sides(matrix: Any, scale: Array) -> Any:
     """Return ``diag(scale) @ matrix @ diag(scale)`` of an array, a sparse matrix or a linear operator."""
     if hasattr(matrix, "multiply"):
         return matrix.multiply(scale[None, :]).multiply(scale[:, None]).tocsr()

@@ -1,0 +1,213 @@
+"""``method="auto"`` lets L-BFGS-B and COBYQA take turns: nothing is paid for twice, and scales do not matter."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+import vamo_bbo as vb
+from vamo_bbo import auto_smooth
+from vamo_bbo.auto_units import find_units
+from vamo_bbo.run.failures import FailurePolicy
+from vamo_bbo.run.stop import Budget, Code
+from vamo_bbo.scipy_layer.memory import Memory
+from vamo_bbo.scipy_layer.methods import minimize_scipy
+from vamo_bbo.scipy_layer.objective import Watched
+from vamo_bbo.scipy_layer.stretched import Stretched, shape_of
+
+TIMES = np.linspace(0.0, 10.0, 40)
+
+
+class Counted:
+    """An objective that keeps what it was asked."""
+
+    def __init__(self, fun):
+        self.fun, self.points, self.values = fun, [], []
+
+    def __call__(self, x):
+        self.points.append(np.array(x))
+        self.values.append(float(self.fun(x)))
+        return self.values[-1]
+
+
+def wood(x):
+    a, b = x[1] - x[0] ** 2, x[3] - x[2] ** 2
+    rest = 10.1 * ((x[1] - 1) ** 2 + (x[3] - 1) ** 2) + 19.8 * (x[1] - 1) * (x[3] - 1)
+    return 100 * a**2 + (1 - x[0]) ** 2 + 90 * b**2 + (1 - x[2]) ** 2 + rest
+
+
+WOOD = np.array([-3.0, -1.0, -3.0, -1.0])
+
+
+def rate(parameters):
+    """Fit a saturation curve whose two parameters differ by a factor of 2,000; 0 at (3.2e-4, 0.7)."""
+    found = 1e3 * parameters[0] * TIMES / (parameters[1] + TIMES)
+    return float(np.sum((found - 0.32 * TIMES / (0.7 + TIMES)) ** 2))
+
+
+@pytest.mark.parametrize("method", ["L-BFGS-B", "COBYQA", Stretched("COBYQA", WOOD, np.array([1.0, 2.0, 0.5, 4.0]))])
+def test_a_method_goes_on_where_it_was_ended_and_shows_every_iterate_once(method):
+    whole, seen_whole = Counted(wood), []
+    minimize_scipy(whole, WOOD, method=method, callback=lambda x: seen_whole.append(x.copy()), budget=Budget(maxfev=90))
+    parts, seen = Counted(wood), []
+    watched = Watched(parts, Budget(), FailurePolicy())
+    watched.memory = Memory()
+    for limit in (20, 20, 47, 90):
+        watched.set_budget(maxfev=limit)
+        watched.memory.restart()
+        minimize_scipy(parts, WOOD, method=method, watched=watched, callback=lambda x: seen.append(x.copy()))
+        assert watched.ended is Code.MAXFEV
+    # of the same limits a difference that did not fit is tried again
+    np.testing.assert_array_equal(parts.points, whole.points[: len(parts.points)])
+    assert watched.nfev == len(parts.points) >= len(whole.points) - WOOD.size
+    np.testing.assert_array_equal(seen, seen_whole[: len(seen)])
+    assert watched.nit == len(seen) >= len(seen_whole) - 1
+    assert watched.memory.lowest == min(parts.values)
+
+
+def test_no_value_is_paid_for_twice_and_the_budget_is_exact():
+    fun = Counted(wood)
+    result = vb.minimize(fun, WOOD, maxfev=1200, rng=0, options={"maxiter": 10**6})  # its own ends: no search after it
+    points = [x.tobytes() for x in fun.points[1:]]  # the first two are one point, to see whether there is noise
+    assert len(set(points)) == len(points)
+    assert result.nfev == len(fun.points) <= 1200
+    assert result.fun < 1e-9
+
+
+def test_the_callback_sees_iterations_in_order():
+    seen = []
+    vb.minimize(wood, WOOD, maxfev=400, rng=0, callback=lambda intermediate_result: seen.append(intermediate_result))
+    assert [one.nit for one in seen] == list(range(1, len(seen) + 1))
+    assert all(a.nfev <= b.nfev for a, b in pairwise(seen))
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-4, 1e-2, 1e2, 1e4])
+def test_parameters_of_different_size_are_fitted(scale):
+    result = vb.minimize(lambda p: rate(p * np.array([1.0, scale])), [1e-3, 5.0 / scale], maxfev=300, rng=0)
+    assert result.fun < 1e-6
+
+
+@pytest.mark.parametrize("raises_at", [50, 100, 150])
+def test_ctrl_c_in_any_turn_gives_the_best_point(raises_at):
+    def interrupted(x):
+        if len(fun.points) == raises_at:
+            raise KeyboardInterrupt
+        return wood(x)
+
+    fun = Counted(interrupted)
+    result = vb.minimize(fun, WOOD, maxfev=400, rng=0)
+    assert (result.status, result.success, result.fun) == (7, False, min(fun.values))
+
+
+def test_a_descent_that_is_ahead_ends_the_run_as_it_would_alone():
+    first, second = Counted(lambda x: float(x @ x)), Counted(lambda x: float(x @ x))
+    alone = vb.minimize(first, np.ones(6), method="L-BFGS-B")
+    result = vb.minimize(second, np.ones(6))
+    np.testing.assert_array_equal(result.x, alone.x)
+    assert (result.success, result.nfev) == (True, alone.nfev + 1)
+
+
+def test_coarse_values_are_left_to_the_model():
+    result = vb.minimize(lambda x: float(np.sum(np.floor(10 * np.abs(x - 0.33)) ** 2)), np.full(6, 3.7))
+    assert "COBYQA" in result.message
+    assert result.fun <= 4.0
+
+
+def test_bounds_hold_in_every_turn():
+    fun = Counted(wood)
+    bounds = [(-4.0, 0.5), (-2.0, 5.0), (-3.0, -3.0), (None, 0.7)]
+    result = vb.minimize(fun, WOOD, bounds=bounds, maxfev=300, rng=0)
+    points = np.array(fun.points)
+    assert points[:, 0].max() <= 0.5
+    assert points[:, 3].max() <= 0.7
+    assert (points[:, 2] == -3.0).all()
+    assert result.fun == min(fun.values)
+
+
+def test_the_unit_of_f_does_not_matter_below_one():
+    ends = [vb.minimize(lambda x, s=s: s * wood(x + 1.0), np.full(4, 0.1)).fun / s for s in (1e-2, 1e-6)]
+    assert max(ends) < 1e-8 * wood(np.full(4, 1.1))
+    assert vb.minimize(lambda x: 1e-6 * wood(x + 1.0), np.full(4, 0.1), method="L-BFGS-B").fun > 1e-3 * 1e-6
+
+
+@pytest.mark.parametrize("d", [1, 3])
+def test_the_shape_of_a_quadratic_function_is_that_of_its_curvatures(d):
+    curvatures = 10.0 ** np.arange(0, 2 * d, 2)
+    path = [np.ones(d)]
+    for k in range(d):
+        path.append(path[-1] - np.eye(d)[k])
+    shape = shape_of(d, [(x, curvatures * x) for x in path])
+    expected = curvatures**-0.5
+    np.testing.assert_allclose(shape, expected / np.exp(np.mean(np.log(expected))), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "points", [[], [(np.ones(2), np.ones(2))], [(np.ones(2), np.ones(2)), (np.zeros(2), np.full(2, 2.0))]]
+)
+def test_without_a_positive_curvature_there_is_no_shape(points):
+    assert (shape_of(2, points) == 1.0).all()
+
+
+def test_many_variables_are_left_to_the_descent():
+    result = vb.minimize(lambda x: float(np.sum((x - 1) ** 4)), np.zeros(auto_smooth.MODELS + 1))
+    assert "COBYQA" not in result.message
+    assert result.fun < 1e-3
+
+
+CHARGE = np.linspace(0.0, 5e-3, 50)
+
+
+def capacitor(p):
+    """Fit the charging of a capacitor, behind a resistor known at 1 kOhm to a tenth; 0 at (5, 1e3, 1e-6)."""
+    volts = p[0] * (1.0 - np.exp(-CHARGE / (p[1] * p[2])))
+    return float(np.mean((volts - 5.0 * (1.0 - np.exp(-CHARGE / 1e-3))) ** 2) + 1e-2 * (p[1] / 1e3 - 1.0) ** 2)
+
+
+@pytest.mark.parametrize("bounds", [None, [(0.0, 20.0), (10.0, 1e5), (1e-8, 1e-4)]])
+def test_units_are_read_off_the_start(bounds):
+    fun = Counted(capacitor)
+    result = vb.minimize(fun, [3.0, 3e3, 3e-7], bounds=bounds, maxfev=300, rng=0)
+    np.testing.assert_allclose(result.x, [5.0, 1e3, 1e-6], rtol=1e-3)
+    points = [x.tobytes() for x in fun.points[1:80]]
+    assert len(set(points)) == len(points)  # what it took to find out is not paid for again
+    assert vb.minimize(capacitor, [3.0, 3e3, 3e-7], method="L-BFGS-B", bounds=bounds).fun > 1e-6
+
+
+@pytest.mark.parametrize("d", [3, 20, 60])
+def test_a_start_of_random_numbers_says_nothing_about_units(d):
+    start = np.random.default_rng(d).standard_normal(d) * np.array([1e-3] + [1.0] * (d - 1))
+    for fun in (lambda x: float(x @ x), lambda x: float(np.sum(np.cosh(x - 1.0))), lambda x: float(np.sum(x))):
+        watched = Watched(fun, Budget(), FailurePolicy())
+        watched.memory = Memory()
+        watched(start)
+        assert find_units(watched, start, ()) is None
+        assert watched.nfev <= d + 1
+
+
+def test_units_of_zeros_come_from_the_box_and_fixed_variables_stay():
+    seen = Counted(lambda x: float((x[0] / 1e4 - 0.3) ** 2 + (x[1] - 0.2) ** 2 + (1e5 * x[2] - 0.1) ** 2 + x[3]))
+    result = vb.minimize(seen, np.zeros(4), bounds=[(-1e4, 1e4), (-1, 1), (-1e-5, 1e-5), (0, 0)])
+    np.testing.assert_allclose(result.x, [3e3, 0.2, 1e-6, 0.0], rtol=1e-3)
+    assert (np.array(seen.points)[:, 3] == 0.0).all()
+    assert result.nfev < 60
+
+
+def test_the_result_of_a_run_in_other_units_is_in_those_of_the_user():
+    result = vb.minimize(capacitor, [3.0, 3e3, 3e-7], rng=0)
+    steps = 1e-6 * result.x
+    slopes = [(capacitor(result.x + e) - capacitor(result.x - e)) / (2 * e.max()) for e in np.diag(steps)]
+    assert result.success
+    np.testing.assert_allclose(result.jac * result.x, slopes * result.x, atol=1e-5)
+
+
+def test_a_budget_that_ends_while_units_are_sought_is_kept():
+    for maxfev in range(10, 16):
+        fun = Counted(lambda x: float(((x / SIZES - 1.0) ** 2).sum()))
+        result = vb.minimize(fun, 0.5 * SIZES, maxfev=maxfev)
+        assert result.nfev == len(fun.points) <= maxfev
+        assert result.fun == min(fun.values)
+
+
+SIZES = 10.0 ** np.arange(-6, 6)

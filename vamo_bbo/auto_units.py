@@ -1,0 +1,63 @@
+"""The units of the variables of ``method="auto"``: read off x0 and the box, believed where the objective agrees.
+
+A resistance of 1000 and a capacitance of 1e-6 are of one size to who wrote them down, and of sizes that differ by 1e9
+to a method whose first step or region is a ball. Nelder and Mead's first simplex, a share of each coordinate of x0, is
+why their method still fits such curves.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from vamo_bbo._typing import Array
+from vamo_bbo.scipy_layer.objective import Watched
+from vamo_bbo.scipy_layer.stretched import Stretched
+
+__all__ = ["find_units", "slope_from"]
+
+RATIO = 30.0
+"""Sizes within this ratio of each other are left alone."""
+AGREEMENT = 0.7
+"""In units that are right, the logarithms of the sensitivities spread at most so much of what they spread without.
+
+Starts that are random numbers have sizes that differ, too; there, the spread grows.
+"""
+
+
+def find_units(watched: Watched, x0: Array, args: tuple[Any, ...]) -> Array | None:
+    r"""Return the sizes (d,) of the variables, None where they are alike or the objective does not agree.
+
+    Parameters
+    ----------
+    watched : Watched
+        It has evaluated x0. Up to d values are spent, which a method that starts in these units need not pay again.
+    x0 : (d,) array
+        The start, within the bounds, and the latest point.
+    args : tuple
+        Further arguments of the objective.
+
+    Notes
+    -----
+    The size of a variable is \|x0\|, else half its box, else the geometric mean of the other sizes.
+    """
+    sizes = np.abs(x0.astype(np.float64))
+    if watched.lower is not None and watched.upper is not None:
+        half = (watched.upper - watched.lower) / 2.0
+        sizes = np.where((sizes == 0.0) & np.isfinite(half), half, sizes)
+    given = sizes > 0.0
+    if given.sum() < 2 or np.ptp(np.log(sizes[given])) < np.log(RATIO):
+        return None
+    sizes = np.where(given, sizes, np.exp(np.mean(np.log(sizes[given]))))
+    sensitivities = np.abs(watched.differences(x0, args, sizes)) * sizes
+    seen = np.isfinite(sensitivities) & (sensitivities > 0.0)
+    if seen.sum() < 2:
+        return None
+    logs, units = np.log(sensitivities[seen]), np.log(sizes[seen])
+    return sizes if float(np.std(logs)) <= AGREEMENT * float(np.std(logs - units)) else None
+
+
+def slope_from(x: Array, units: Array | None) -> Any:
+    """Return the method that descends by differences from x (d,), in ``units``."""
+    return "L-BFGS-B" if units is None else Stretched("L-BFGS-B", x.astype(np.float64), units)

@@ -1,0 +1,133 @@
+"""A method of scipy in variables of similar size, inside a run in the user's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from scipy.optimize import Bounds, OptimizeResult, minimize
+
+from vamo_bbo._typing import Array
+from vamo_bbo.scipy_layer.methods import takes_map
+from vamo_bbo.scipy_layer.objective import Watched
+from vamo_bbo.scipy_layer.scaled import both_sides
+from vamo_bbo.scipy_layer.wrappers import wants_result
+
+__all__ = ["Stretched", "shape_of"]
+
+SPREAD = 1e8
+"""Largest ratio of a scale to their geometric mean: beyond it differences have no digits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stretched:
+    """A custom method of scipy: one of its own on ``z = (x - origin) / scale``, within the bounds of the objective.
+
+    Parameters
+    ----------
+    method : str
+        Name of a method of scipy that takes bounds.
+    origin, scale : (d,) arrays
+        Of the change of variables; the run starts at the origin.
+
+    Examples
+    --------
+    >>> from vamo_bbo.run.failures import FailurePolicy
+    >>> from vamo_bbo.run.stop import Budget
+    >>> watched = Watched(lambda x: float((x[0] - 1) ** 2 + (1e4 * x[1] - 1) ** 2), Budget(), FailurePolicy())
+    >>> method = Stretched("COBYQA", np.zeros(2), np.array([1e2, 1e-2]))
+    >>> bool(minimize(watched, np.zeros(2), method=method).fun < 1e-9)
+    True
+    """
+
+    method: str
+    origin: Array
+    scale: Array
+
+    def __call__(
+        self,
+        fun: Watched,
+        x0: Array,
+        args: Any = (),
+        *,
+        callback: Callable[..., Any] | None = None,
+        jac: Any = None,
+        hess: Any = None,
+        hessp: Any = None,
+        bounds: Any = None,
+        constraints: Any = (),
+        **options: Any,
+    ) -> OptimizeResult:
+        """Run the method."""
+        args = args if isinstance(args, tuple) else (args,)
+        lower = np.full(self.origin.size, -np.inf) if fun.lower is None else fun.lower
+        upper = np.full(self.origin.size, np.inf) if fun.upper is None else fun.upper
+        boxed = bool(np.isfinite(lower).any() or np.isfinite(upper).any())
+
+        def to_x(z: Array) -> Array:
+            x: Array = (self.origin + self.scale * z).clip(lower, upper)  # the product may round to just outside
+            return x
+
+        def show(intermediate_result: OptimizeResult) -> Any:
+            assert callback is not None
+            shown: Any = OptimizeResult({**intermediate_result, "x": to_x(intermediate_result.x)})  # type: ignore[call-arg]
+            return callback(intermediate_result=shown) if wants_result(callback) else callback(shown.x)
+
+        if takes_map(self.method.lower()):
+            options["workers"] = fun.map
+        arguments: dict[str, Any] = {
+            "method": self.method,
+            "bounds": Bounds((lower - self.origin) / self.scale, (upper - self.origin) / self.scale) if boxed else None,
+            "callback": None if callback is None else show,
+            "options": options,
+        }
+        result: Any = minimize(lambda z: fun(to_x(z), *args), np.zeros(self.origin.size), **arguments)  # type: ignore[misc]
+        result.x = to_x(result.x)
+        if "jac" in result:
+            result.jac = result.jac / self.scale
+        if "hess_inv" in result:
+            result.hess_inv = both_sides(result.hess_inv, self.scale)
+        return result  # type: ignore[no-any-return]
+
+
+def shape_of(d: int, points: list[tuple[Array, Array]]) -> Array:
+    """Return the relative sizes of the variables in which a function is round, from its gradients along a path.
+
+    Parameters
+    ----------
+    d : int
+        Number of variables.
+    points : list of ((d,) array, (d,) array)
+        Points and gradients there, in the order of a descent.
+
+    Returns
+    -------
+    (d,) array
+        Square roots of the diagonal of BFGS's inverse Hessian (Nocedal and Wright 2006, equations 6.17 and 6.20),
+        of geometric mean 1. Ones where no step shows a positive curvature.
+
+    Examples
+    --------
+    >>> path = [np.array(x, dtype=float) for x in ([1, 1], [0, 1], [0, 0])]
+    >>> shape_of(2, [(x, np.array([1e-4, 1e4]) * x) for x in path])
+    array([1.e+02, 1.e-02])
+    """
+    inverse: Array | None = None
+    for (x, g), (x_next, g_next) in pairwise(points):
+        s, y = x_next - x, g_next - g
+        curvature = float(s @ y)
+        if not curvature > 1e-10 * float(np.linalg.norm(s) * np.linalg.norm(y)):
+            continue
+        if inverse is None:
+            inverse = np.eye(d) * curvature / float(y @ y)
+        left = np.eye(d) - np.outer(s, y) / curvature
+        inverse = left @ inverse @ left.T + np.outer(s, s) / curvature
+    sizes = np.ones(d) if inverse is None else np.sqrt(np.diag(inverse))
+    if not (np.isfinite(sizes) & (sizes > 0.0)).all():
+        return np.ones(d)
+    logs = np.log(sizes)
+    shape: Array = np.exp((logs - logs.mean()).clip(-np.log(SPREAD), np.log(SPREAD)))
+    return shape
