@@ -116,7 +116,7 @@ class GradientTable:
         if self.preconditioner is not None:
             specs += self.preconditioner.arrays(size)
         if self.step is not None:
-            names = ("trial", "held", "previous_step", "previous_gradient", "checked")
+            names = ("trial", "held", "previous_step", "previous_gradient", "checked", "drift")
             specs += [ArraySpec(name, (size,)) for name in names]
             specs += [self.step.curvature.array()]
         if self.averaging is not None:

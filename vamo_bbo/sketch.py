@@ -12,6 +12,12 @@ for a memory of K gradients: directions that the sketch does not hold get the cu
 (:math:`\lambda_q` is 0 when it holds all d), and :math:`\rho` is the sampling error of an eigenvalue. P is the
 covariance's only up to a scalar; the step size measures that scalar (:mod:`vamo_bbo.step_sizes`).
 
+Gradients of different size do not count alike: where every sample can be fitted their noise falls by orders of
+magnitude within a pass, C is made of the few largest, and most of its spectrum is chance. So K is the effective number
+:math:`K (\mathrm{E}\,\ell)^2 / \mathrm{E}\,\ell^2`, with :math:`\ell` the energy of the gradients smoothed over 32 of
+them (L. Kish, "Survey Sampling", 1965, for unequal weights). Smoothed, because heavy tails of single gradients
+are no sign of that: with their raw energies sums that are merely slow took longer.
+
 Products are cut into pieces below the size at which a BLAS goes parallel, so that results depend on no thread count.
 """
 
@@ -45,6 +51,9 @@ BUFFER, EXACT_BUFFER = 3, 64
 
 OWN_MEAN = 8
 """Gradients from which on they are centered by their own mean rather than by a running one."""
+
+SMOOTH = 32
+"""Gradients over which the level of their energy is smoothed."""
 
 GEMV_PIECE, GEMM_PIECE = 8192, 200_000
 """Multiplications in one BLAS call: OpenBLAS threads matrix-vector products above 9216 and matrix products above
@@ -192,10 +201,14 @@ class Guided:
         # Many gradients at once bring their own mean: the drift of the mean is then no variance.
         own = m >= OWN_MEAN
         rows -= mean if own else center
-        weight = scalars["sketch_batch"] * share / (m - 1 if own else m)
+        weight = scalars["sketch_batch"] / (m - 1 if own else m)
+        energy = weight * float(np.einsum("ij,ij->", rows, rows, dtype=np.float64))
+        weight *= share
+        recent = m / (min(known, SMOOTH) + m)
+        level = scalars["sketch_level"] = (1.0 - recent) * scalars.get("sketch_level", 0.0) + recent * energy
+        for name, moment in (("sketch_trace", energy), ("sketch_levels", level), ("sketch_squares", level * level)):
+            scalars[name] = (1.0 - share) * scalars.get(name, 0.0) + share * moment
         scalars["sketch_known"] = known + m
-        energy = float(np.einsum("ij,ij->", rows, rows, dtype=np.float64))
-        scalars["sketch_trace"] = (1.0 - share) * scalars.get("sketch_trace", 0.0) + weight * energy
         if "covariance" in arrays:
             covariance = arrays["covariance"]
             covariance *= 1.0 - share
@@ -242,7 +255,7 @@ class Guided:
             values, vectors = np.linalg.eigh(arrays["covariance"])
             spectrum[...] = np.maximum(values[::-1][:q], 0.0)
             basis[...] = vectors.T[::-1][:q]
-        noise = scalars.get("sketch_trace", 0.0) / max(1.0, scalars.get("sketch_known", 0.0))
+        noise = self._sampling_error(scalars)
         floor = noise + (float(spectrum[-1]) if q < size else 0.0)
         if not floor > 0:  # no gradient differs from another: nothing to precondition by
             scalars["sketch_floor"] = 1.0
@@ -250,6 +263,15 @@ class Guided:
             return
         scalars["sketch_floor"] = floor
         arrays["shrinkage"][...] = 1.0 - np.minimum(1.0, floor / (spectrum + noise))
+
+    @staticmethod
+    def _sampling_error(scalars: Scalars) -> float:
+        """Return rho: the trace over the number of gradients that count, those of the largest level."""
+        levels = scalars.get("sketch_levels", 0.0)
+        if not levels > 0:
+            return 0.0
+        uneven = scalars["sketch_squares"] / levels**2
+        return uneven * scalars["sketch_trace"] / max(1.0, scalars["sketch_known"])
 
     def apply(self, arrays: Arrays, scalars: Scalars, v: Array) -> Array:
         """Return ``P^-1 v``."""
@@ -262,7 +284,7 @@ class Guided:
     def effective_dimension(self, arrays: Arrays, scalars: Scalars) -> float:
         """Return ``tr(C P^-1)``: how many directions the noise of one sample fills after preconditioning."""
         spectrum = arrays["spectrum"]
-        noise = scalars["sketch_trace"] / max(1.0, scalars["sketch_known"])
+        noise = self._sampling_error(scalars)
         rest = max(0.0, scalars["sketch_trace"] - float(spectrum.sum()))
         return float(np.sum(spectrum / (spectrum + noise))) + rest / scalars["sketch_floor"]
 
