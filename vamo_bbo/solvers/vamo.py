@@ -216,8 +216,8 @@ def vamo(
     (at least 8) batches at x0.
     Memory: table (N x d or N x q), sketch (``rank + 4`` vectors; two d x d matrices up to d = 200), and 10 vectors.
     Cost of "values": ``n (q + 1)`` sample values per epoch and ``batch_size`` sample gradients per step; without the
-    table ``batch_size (q + 1)`` values per step more, and the same iterates up to rounding. Without a gradient the inner
-    estimate is zeroth-order too and the method is ZO-SVRG with directions shared within a step.
+    table ``batch_size (q + 1)`` values per step more, and the same iterates up to rounding. Without a gradient the
+    inner estimate is zeroth-order too and the method is ZO-SVRG with directions shared within a step.
 
     References
     ----------
