@@ -52,11 +52,30 @@ def test_the_metric_is_what_it_says(size):
         sketch.add(arrays, scalars, row, 4.0)
     sketch.refresh(arrays, scalars, math.inf)
     basis, spectrum = arrays["basis"], arrays["spectrum"]
-    noise = scalars["sketch_trace"] / scalars["sketch_known"]
+    uneven = scalars["sketch_squares"] / scalars["sketch_levels"] ** 2
+    noise = uneven * scalars["sketch_trace"] / scalars["sketch_known"]
+    assert 1.0 <= uneven < 1.2  # all gradients have one distribution
     floor = spectrum[-1] + noise
     p = floor * (np.eye(size) - basis.T @ basis) + (basis.T * (spectrum + noise)) @ basis
     v = np.cos(np.arange(size))
     np.testing.assert_allclose(p @ sketch.apply(arrays, scalars, v), v, rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("size", [40, 600])
+def test_few_large_gradients_do_not_count_as_many(size):
+    """Where noise falls fast, most of a covariance's spectrum is chance: the metric must not follow it."""
+    floors = []
+    for fall in (1.0, 0.97):
+        sketch, scalars = Guided(8), {}
+        arrays = make(sketch, size)
+        rng = np.random.default_rng(0)
+        for k in range(400):
+            sketch.add(arrays, scalars, fall**k * rng.standard_normal(size), 1.0)
+        sketch.refresh(arrays, scalars, math.inf)
+        noise = scalars["sketch_floor"] - arrays["spectrum"][-1]
+        floors.append(noise / scalars["sketch_trace"])
+    # 0.97^2k over 400 gradients is 17 / 8.5 = 33 of one size; smoothing hides a part of that.
+    assert 3.0 < floors[1] / floors[0] < 400 / 33
 
 
 def test_scaling_gradients_scales_the_metric():

@@ -202,6 +202,28 @@ def test_where_reduced_noise_does_not_fall_c_gets_a_ceiling():
     assert low < rule.share(scalars) <= rule.highest
 
 
+def walked(rule, steps):
+    """Let the rule follow a pass of these steps where |v|^2 does not fall; return the ceiling of c."""
+    scalars = {"pass_before": 1.0, "agreed": 1.0}
+    arrays = {name: np.zeros(steps.shape[1]) for name in ("previous_step", "previous_gradient", "drift")}
+    for part in np.split(steps, 4):
+        for step in part:
+            rule.follow(arrays, scalars, gradient=step, estimate=step, direction=step)
+        rule.agree(scalars, early=False, reduced=True)
+    return scalars["ceiling"]
+
+
+def test_steps_that_add_up_are_no_noise_and_lower_nothing():
+    rng = np.random.default_rng(0)
+    noise = rng.standard_normal((160, 20))
+    noise -= noise.mean(axis=0) * 0.5
+    drift = noise + 1.0
+    size = np.sqrt(np.mean(np.sum(noise**2, axis=1)))
+    assert walked(MeasuredStep(), noise / size) < 2.0
+    size = np.sqrt(np.mean(np.sum(drift**2, axis=1)))
+    assert walked(MeasuredStep(strong=np.inf), drift / size) == MeasuredStep().highest
+
+
 def test_noise_that_is_not_reduced_puts_no_ceiling_on_c():
     rule, scalars = MeasuredStep(), {}
     assert settled(rule, scalars, 1.0, reduced=False, passes=10) == rule.highest

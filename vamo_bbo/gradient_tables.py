@@ -116,7 +116,7 @@ class GradientTable:
         if self.preconditioner is not None:
             specs += self.preconditioner.arrays(size)
         if self.step is not None:
-            names = ("trial", "held", "previous_step", "previous_gradient", "checked")
+            names = ("trial", "held", "previous_step", "previous_gradient", "checked", "drift")
             specs += [ArraySpec(name, (size,)) for name in names]
             specs += [self.step.curvature.array()]
         if self.averaging is not None:
@@ -153,15 +153,17 @@ class GradientTable:
 
     def _now(self, ctx: Context) -> _Now:
         """Return the plan of this step, derived once from its number."""
-        known: _Now | None = ctx.state.cache.get("gradient_now")
-        if known is not None and known.step == ctx.step:
+        state = ctx.state
+        known: _Now | None = state.cache.get("gradient_now")
+        if known is not None and known.step == state.step:
             return known
         n = ctx.info.n_samples
         assert n is not None
         kind = "fixed" if self.storage != "none" else ctx.batch_kind
         batch = sampling.batch_of_step(kind, ctx.state.seed, n, ctx.batch_size, ctx.step)
-        now = _Now(ctx.step, self._stages(ctx), batch, ctx.n_batches, self._interval(n, ctx.batch_size))
-        ctx.state.cache["gradient_now"] = now
+        n_batches = ctx.n_batches
+        now = _Now(ctx.step, self._stages(ctx), batch, n_batches, refresh_interval(n_batches))
+        state.cache["gradient_now"] = now
         return now
 
     def _stages(self, ctx: Context) -> list[str]:

@@ -12,6 +12,12 @@ for a memory of K gradients: directions that the sketch does not hold get the cu
 (:math:`\lambda_q` is 0 when it holds all d), and :math:`\rho` is the sampling error of an eigenvalue. P is the
 covariance's only up to a scalar; the step size measures that scalar (:mod:`vamo_bbo.step_sizes`).
 
+Gradients of different size do not count alike: where every sample can be fitted their noise falls by orders of
+magnitude within a pass, C is made of the few largest, and most of its spectrum is chance. So K is the effective number
+:math:`K (\mathrm{E}\,\ell)^2 / \mathrm{E}\,\ell^2`, with :math:`\ell` the energy of the gradients smoothed over 32 of
+them (L. Kish, "Survey Sampling", 1965, for unequal weights). Smoothed, because heavy tails of single gradients
+are no sign of that: with their raw energies sums that are merely slow took longer.
+
 Products are cut into pieces below the size at which a BLAS goes parallel, so that results depend on no thread count.
 """
 
@@ -46,6 +52,9 @@ BUFFER, EXACT_BUFFER = 3, 64
 OWN_MEAN = 8
 """Gradients from which on they are centered by their own mean rather than by a running one."""
 
+SMOOTH = 32
+"""Gradients over which the level of their energy is smoothed."""
+
 GEMV_PIECE, GEMM_PIECE = 8192, 200_000
 """Multiplications in one BLAS call: OpenBLAS threads matrix-vector products above 9216 and matrix products above
 262144 of them (its interface/gemv.c and gemm.c with the default GEMM_MULTITHREAD_THRESHOLD of 4)."""
@@ -65,6 +74,11 @@ def projections(basis: Array, v: Array) -> Array:
     q, size = basis.shape
     if q * size <= GEMV_PIECE:
         return np.asarray(basis @ v)
+    if (height := GEMV_PIECE // size) >= 4:  # rows lie together: fewer and faster pieces
+        out = np.empty(q, dtype=basis.dtype)
+        for lo in range(0, q, height):
+            np.matmul(basis[lo : lo + height], v, out=out[lo : lo + height])
+        return out
     width = max(64, GEMV_PIECE // q)
     total = basis[:, :width] @ v[:width]
     for lo in range(width, size, width):
@@ -187,15 +201,19 @@ class Guided:
         # Memory counts gradients; the share of the new ones is that of a plain mean until it is full.
         known = min(known, scalars.get("sketch_memory", math.inf))
         share = m / (known + m)
-        mean = rows.mean(axis=0)
+        mean = np.add.reduce(rows) / rows.dtype.type(m)
         center += center.dtype.type(share) * (mean - center)
         # Many gradients at once bring their own mean: the drift of the mean is then no variance.
         own = m >= OWN_MEAN
         rows -= mean if own else center
-        weight = scalars["sketch_batch"] * share / (m - 1 if own else m)
+        weight = scalars["sketch_batch"] / (m - 1 if own else m)
+        energy = weight * float(np.einsum("ij,ij->", rows, rows, dtype=np.float64))
+        weight *= share
+        recent = m / (min(known, SMOOTH) + m)
+        level = scalars["sketch_level"] = (1.0 - recent) * scalars.get("sketch_level", 0.0) + recent * energy
+        for name, moment in (("sketch_trace", energy), ("sketch_levels", level), ("sketch_squares", level * level)):
+            scalars[name] = (1.0 - share) * scalars.get(name, 0.0) + share * moment
         scalars["sketch_known"] = known + m
-        energy = float(np.einsum("ij,ij->", rows, rows, dtype=np.float64))
-        scalars["sketch_trace"] = (1.0 - share) * scalars.get("sketch_trace", 0.0) + weight * energy
         if "covariance" in arrays:
             covariance = arrays["covariance"]
             covariance *= 1.0 - share
@@ -210,26 +228,24 @@ class Guided:
         basis, spectrum = arrays["basis"], arrays["spectrum"]
         q, m, size = len(basis), len(rows), basis.shape[1]
         width = max(16, GEMM_PIECE // (q + m) ** 2)
-        real = basis.dtype.type
-        root = np.concatenate([np.sqrt(keep * spectrum), np.full(m, math.sqrt(weight))])
+        root = np.empty(q + m)
+        np.sqrt(keep * spectrum, out=root[:q])
+        root[q:] = math.sqrt(weight)
         cross = np.zeros((m, q + m))
-        for lo in range(0, size, width):
-            new = rows[:, lo : lo + width]
-            cross[:, :q] += new @ basis[:, lo : lo + width].T
-            cross[:, q:] += new @ new.T
+        pieces = [slice(lo, lo + width) for lo in range(0, size, width)]
+        for piece in pieces:
+            cross += rows[:, piece] @ np.concatenate((basis[:, piece], rows[:, piece])).T
+        # Of orthonormal rows and the new ones; rows of the basis that are still zero stay so.
         gram = np.zeros((q + m, q + m))
-        gram[np.arange(q), np.arange(q)] = (spectrum > 0).astype(float)
-        gram[q:, :q], gram[:q, q:], gram[q:, q:] = cross[:, :q], cross[:, :q].T, cross[:, q:]
-        gram *= np.outer(root, root)
-        values, vectors = np.linalg.eigh(gram)
+        gram.flat[: q * (q + m) : q + m + 1] = spectrum > 0
+        gram[q:], gram[:q, q:] = cross, cross[:, :q].T
+        values, vectors = np.linalg.eigh(gram * root * root[:, None])
         values, vectors = values[::-1][:q], vectors[:, ::-1][:, :q]
         alive = values > 1e-14 * max(values[0], 0.0)
         scale = np.where(alive, 1.0 / np.sqrt(np.where(alive, values, 1.0)), 0.0)
-        turn = (vectors * scale).T * root
-        old, fresh = turn[:, :q].astype(real), turn[:, q:].astype(real)
-        for lo in range(0, size, width):
-            piece = basis[:, lo : lo + width]
-            piece[...] = old @ piece + fresh @ rows[:, lo : lo + width]
+        turn = ((vectors * scale).T * root).astype(basis.dtype)
+        for piece in pieces:
+            np.matmul(turn, np.concatenate((basis[:, piece], rows[:, piece])), out=basis[:, piece])
         spectrum[...] = np.where(alive, values, 0.0)
 
     def refresh(self, arrays: Arrays, scalars: Scalars, memory: float) -> None:
@@ -242,7 +258,7 @@ class Guided:
             values, vectors = np.linalg.eigh(arrays["covariance"])
             spectrum[...] = np.maximum(values[::-1][:q], 0.0)
             basis[...] = vectors.T[::-1][:q]
-        noise = scalars.get("sketch_trace", 0.0) / max(1.0, scalars.get("sketch_known", 0.0))
+        noise = self._sampling_error(scalars)
         floor = noise + (float(spectrum[-1]) if q < size else 0.0)
         if not floor > 0:  # no gradient differs from another: nothing to precondition by
             scalars["sketch_floor"] = 1.0
@@ -250,6 +266,15 @@ class Guided:
             return
         scalars["sketch_floor"] = floor
         arrays["shrinkage"][...] = 1.0 - np.minimum(1.0, floor / (spectrum + noise))
+
+    @staticmethod
+    def _sampling_error(scalars: Scalars) -> float:
+        """Return rho: the trace over the number of gradients that count, those of the largest level."""
+        levels = scalars.get("sketch_levels", 0.0)
+        if not levels > 0:
+            return 0.0
+        uneven = scalars["sketch_squares"] / levels**2
+        return uneven * scalars["sketch_trace"] / max(1.0, scalars["sketch_known"])
 
     def apply(self, arrays: Arrays, scalars: Scalars, v: Array) -> Array:
         """Return ``P^-1 v``."""
@@ -262,7 +287,7 @@ class Guided:
     def effective_dimension(self, arrays: Arrays, scalars: Scalars) -> float:
         """Return ``tr(C P^-1)``: how many directions the noise of one sample fills after preconditioning."""
         spectrum = arrays["spectrum"]
-        noise = scalars["sketch_trace"] / max(1.0, scalars["sketch_known"])
+        noise = self._sampling_error(scalars)
         rest = max(0.0, scalars["sketch_trace"] - float(spectrum.sum()))
         return float(np.sum(spectrum / (spectrum + noise))) + rest / scalars["sketch_floor"]
 

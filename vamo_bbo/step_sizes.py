@@ -15,7 +15,9 @@ grows whenever it is lower than ever.
 A quantile of curvatures is no bound: rare mini-batches with a larger one make a noise of their own, at which a run with
 stored gradients would stay. So once the noise is reduced, the mean square of the estimates must fall from one pass to
 the next (by a tenth); where it does not, c gets a ceiling of 70 % of its present value, which rises by a tenth in every
-pass that succeeds.
+pass that succeeds. Where a sum is ill-conditioned the mean square hardly falls although there is no noise. That is told
+by the sum of a pass's steps: noise cancels, so its square stays about the sum of squares, while steps that make way add
+up. Where its square is above four times the sum of squares, nothing is to be lowered, and the ceiling doubles.
 
 c stays within a range, because 1/L is a limit where the curvature stays what the probes say. A network is trained
 fastest beyond it (Cohen et al., "Gradient descent on neural networks typically occurs at the edge of stability", ICLR
@@ -118,6 +120,9 @@ class MeasuredStep:
     fall, lower, higher : float, default 0.9, 0.7, 1.1
         Largest ratio of the mean squares of the estimates of two passes that counts as progress, where noise is
         reduced; factors of the ceiling of c without and with progress.
+    drift, release : float, default 4, 2
+        Square of the sum of a pass's steps, in sums of their squares, above which they drift (steps of noise have about
+        1 or less, steps that agree their number); factor of the ceiling then.
     gain : float, default 0.02
         Share of all that f on the check sample has fallen; more than this in one pass is progress, too.
     reduced : bool, default False
@@ -152,6 +157,8 @@ class MeasuredStep:
     lower: float = 0.7
     higher: float = 1.1
     gain: float = 0.02
+    drift: float = 4.0
+    release: float = 2.0
     reduced: bool = False
 
     def probes(self, step: int, refreshed: int) -> bool:
@@ -195,13 +202,19 @@ class MeasuredStep:
         self, arrays: dict[str, Array], scalars: dict[str, float], *, gradient: Array, estimate: Array, direction: Array
     ) -> None:
         """Take a step's mini-batch gradient, its estimate v and ``P^-1 v`` into the sums that :meth:`agree` reads."""
-        previous = arrays["previous_step"]
+        previous, square = arrays["previous_step"], float(direction @ estimate)
         scalars["step_products"] = scalars.get("step_products", 0.0) + float(previous @ estimate)
-        scalars["step_squares"] = scalars.get("step_squares", 0.0) + float(direction @ estimate)
+        scalars["step_squares"] = scalars.get("step_squares", 0.0) + square
         scalars["step_count"] = scalars.get("step_count", 0.0) + 1.0
         scalars["pass_squares"] = scalars.get("pass_squares", 0.0) + float(estimate @ estimate)
         scalars["pass_count"] = scalars.get("pass_count", 0.0) + 1.0
         previous[...] = direction
+        drift = arrays["drift"]
+        if not scalars.get("drift_squares"):  # a new pass, or x was left
+            drift[...] = 0
+        scalars["drift_products"] = scalars.get("drift_products", 0.0) + 2.0 * float(drift @ estimate) + square
+        scalars["drift_squares"] = scalars.get("drift_squares", 0.0) + square
+        drift += direction
         before = arrays["previous_gradient"]
         if "noise_steps" in scalars:
             change = gradient - before
@@ -243,14 +256,16 @@ class MeasuredStep:
             best = scalars.get("check_best", math.inf)
             gain = scalars.get("check_start", math.inf) - best
             moving = scalars.get("pass_best", best) - best > self.gain * gain
-            falls = moving or mean <= self.fall * scalars.get("pass_before", math.inf)
+            drifts = scalars.get("drift_products", 0.0) > self.drift * scalars.get("drift_squares", 0.0)
+            scalars["drift_products"] = scalars["drift_squares"] = 0.0
+            falls = drifts or moving or mean <= self.fall * scalars.get("pass_before", math.inf)
             scalars["pass_before"], scalars["pass_best"] = mean, best
             scalars["pass_squares"] = scalars["pass_count"] = scalars["pass_refreshes"] = 0.0
             ceiling = scalars.get("ceiling", self.highest)
             if reduced and not falls:
                 scalars["ceiling"] = max(self.lowest, self.lower * min(ceiling, self.share(scalars)))
             elif reduced:
-                scalars["ceiling"] = min(self.highest, self.higher * ceiling)
+                scalars["ceiling"] = min(self.highest, (self.release if drifts else self.higher) * ceiling)
         if not self.is_long(scalars):
             scalars["step_factor"] = min(self.share(scalars), scalars.get("ceiling", self.highest))
 
@@ -279,6 +294,7 @@ class MeasuredStep:
         if value > best + 0.5 * (start - best) + 1e-2 * abs(best):
             ctx.copy_anchor("checked", "x")
             ctx.arrays["previous_step"][...] = 0
+            scalars["drift_products"] = scalars["drift_squares"] = 0.0
             scalars["check_last"] = math.inf
             scalars["step_factor"] = max(self.lowest / 4, self.share(scalars) / 4)
             self.update(ctx.arrays, scalars)

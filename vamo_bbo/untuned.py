@@ -61,7 +61,7 @@ class Untuned:
         inner = self.recipe.arrays(info, size, batch_size)
         if not self._active(info):
             return inner
-        names = ("trial", "held", "held_gradient", "previous_step", "previous_gradient", "checked")
+        names = ("trial", "held", "held_gradient", "previous_step", "previous_gradient", "checked", "drift")
         own = [ArraySpec(name, (size,)) for name in names]
         return (*inner, *own, self.step.curvature.array())
 

@@ -396,6 +396,9 @@ class Composite:
         if len(estimate.terms) == 1 and not estimate.dense and "last_good" in arrays:
             ((c, u),) = estimate.terms
             ctx.directions.perturb(x, u, factor * c, 0, ctx.size, x)
+        elif len(estimate.dense) == 1 and not estimate.terms and x.size <= NORM_TILE and "last_good" in arrays:
+            ((a, g),) = estimate.dense
+            x += x.dtype.type(factor * a) * g
         else:
             terms = tuple([(factor * c, u) for c, u in estimate.terms])
             dense = [(factor * a, g) for a, g in estimate.dense] if estimate.dense else ()

@@ -54,7 +54,7 @@ def svrg(
     Notes
     -----
     Cost: n (or ``snapshot_size``) sample gradients per snapshot and ``2 batch_size`` per step. Memory: x, the last good
-    x, the snapshot and its gradient, plus two mini-batch gradients; a measured step takes five vectors more.
+    x, the snapshot and its gradient, plus two mini-batch gradients; a measured step takes seven vectors more.
 
     References
     ----------
