@@ -1,7 +1,7 @@
 """``method="auto"`` on a noisy objective of moderate size: COBYQA, a regression from where it ended, then a search.
 
 A quadratic model over a trust region averages the noise as long as the region is wide, and comes close in few values.
-When the region has shrunk to where noise decides it is stuck, which shows in no lower value for a while. A model that
+When the region has shrunk to where noise decides it is stuck. A model that
 is fitted to more points than it needs, in a region that noise keeps wide, goes on from there, and knows the values that
 are paid for; with more variables than that is affordable for, a population, whose ranking needs no differences
 (docs/which_method.rst has the measurement).
@@ -43,10 +43,8 @@ FEWEST = 20
 """Values that must be left for another method."""
 REGRESSION = 20
 """Most variables for which method "quadratic" goes on: it fits at most 150 points."""
-MODEL_PATIENCE = 4
-"""COBYQA is stuck when so many times d + 1 values have brought no lower one."""
 PATIENCE = 6
-"""The same for the regression, where the level of its center counts."""
+"""The regression has settled when its level has not fallen by more than the noise in so many times d + 1 values."""
 RESERVE = 0.4
 """Share of what is left that a search leaves for a regression."""
 COMPARED = 5
@@ -94,10 +92,8 @@ def run_noisy(call: Call, watched: Watched) -> Any:
 def _followed(call: Call, watched: Watched) -> tuple[Any, Array, str]:
     """Run COBYQA and what goes on after it; return the last result, the point to be recommended, and what was run."""
     watched.remember(KEPT)
-    watched.patience = MODEL_PATIENCE * (call.size + 1) if call.size <= REGRESSION else math.inf
     result = _run(call, watched, "COBYQA")
-    watched.patience = math.inf
-    if not _goes_on(result, watched) or left(call, watched) < FEWEST:
+    if not _goes_on(result) or left(call, watched) < FEWEST:
         return result, np.array(result.x), "1 start"
     assert watched.best_x is not None
     path = f"COBYQA ended after {watched.nfev} values"
@@ -185,15 +181,15 @@ def _restarted(call: Call, watched: Watched) -> tuple[Any, Array, str]:
         options = {"initial_tr_radius": radius, "final_tr_radius": 1e-6 * radius}
         result = _run(call, watched, "COBYQA", start, **options)
         count += 1
-        if not _goes_on(result, watched) or watched.nfev == spent:
+        if not _goes_on(result) or watched.nfev == spent:
             return result, np.array(result.x), f"{count} start{'s' if count > 1 else ''}"
         start = watched.best_x
 
 
-def _goes_on(result: Any, watched: Watched) -> bool:
-    """Return whether COBYQA ended by itself, could not improve its model, or was out of patience."""
+def _goes_on(result: Any) -> bool:
+    """Return whether COBYQA ended by itself: at its smallest radius, or because it could not improve its model."""
     text = str(result.message)
-    return "trust-region radius" in text or "linear algebra error" in text or watched.ended is Code.CONVERGED
+    return "trust-region radius" in text or "linear algebra error" in text
 
 
 def _re_estimate(call: Call, watched: Watched, result: Any, x: Array, kept: int) -> None:
