@@ -476,7 +476,7 @@ def test_callback_sees_the_noise(method):
     assert 0.02 < np.median(shown) < 0.5
 
 
-@pytest.mark.parametrize(("d", "maxfev", "second"), [(4, 600, "quadratic"), (16, 2500, "cma")])
+@pytest.mark.parametrize(("d", "maxfev", "second"), [(4, 600, "quadratic"), (21, 2500, "cma")])
 def test_auto_on_noise_goes_on_where_the_model_ends(d, maxfev, second):
     """A curved valley: an interpolating model cannot follow it once noise hides its slope."""
     noise = np.random.default_rng(5)

@@ -164,3 +164,61 @@ def test_a_bad_radius_is_refused(radius):
 def test_what_it_cannot_do_is_said():
     with pytest.raises(vb.CapabilityError, match="at most 300 variables, got 301; use 'cma' or 'spsa'"):
         vb.minimize(lambda x: float(x @ x), np.ones(301), method="quadratic")
+
+
+def test_with_patience_it_ends_where_noise_hides_what_is_left():
+    calls = []
+
+    def fun(x):
+        calls.append(1)
+        return float(((x - 1.0) ** 2).sum())
+
+    method = vb.quadratic(patience=10)
+    result = vb.minimize(noisy(fun, 0.1), np.full(4, 5.0), method=method, noisy=True, rng=1, maxfev=5000)
+    assert (result.status, result.success) == (0, True)
+    assert "no progress beyond the noise in 50 values" in result.message
+    assert len(calls) < 500
+    assert ((result.x - 1.0) ** 2).sum() < 0.1
+
+
+def test_patience_outlasts_a_slow_valley():
+    def valley(x):
+        return float(100.0 * (x[1] - x[0] ** 2) ** 2 + (1.0 - x[0]) ** 2)
+
+    ends = [
+        vb.minimize(
+            noisy(valley, 1e-3, s),
+            np.array([-1.2, 1.0]),
+            method=vb.quadratic(patience=10),
+            noisy=True,
+            rng=s,
+            maxfev=2000,
+        )
+        for s in range(6)
+    ]
+    assert [end.status for end in ends] == [0] * 6
+    assert np.median([valley(end.x) for end in ends]) < 0.1 < valley(np.array([-1.2, 1.0])) / 100
+
+
+def test_known_points_take_the_place_of_the_first_ones():
+    rng = np.random.default_rng(2)
+    points = rng.normal(size=(60, 6))
+    bowl = noisy(lambda x: float(((x - 1.0) ** 2).sum()), 1e-3)
+    known = [(point, bowl(point)) for point in points]
+    options = {"method": "quadratic", "noisy": True, "rng": 1, "maxfev": 14}  # two less than a first round
+    with_them = vb.minimize(bowl, np.zeros(6), known_points=known, **options)
+    best = min(known, key=lambda pair: pair[1])[0]
+    without = vb.minimize(bowl, best, **options)
+    assert ((with_them.x - 1.0) ** 2).sum() < 0.5 * ((without.x - 1.0) ** 2).sum()
+
+
+def test_points_that_are_all_the_same_give_a_finite_model():
+    model = fit(np.zeros((20, D)), np.random.default_rng(1).normal(size=20), np.ones(20), 0.0)
+    assert np.isfinite(model.slope).all()
+    assert np.isfinite(model.hessian).all()
+
+
+@pytest.mark.parametrize("patience", [0.0, -1.0, np.nan])
+def test_a_bad_patience_is_refused(patience):
+    with pytest.raises(vb.OptionError, match="patience must be a positive number"):
+        vb.quadratic(patience=patience)

@@ -1,26 +1,36 @@
-"""``method="auto"`` on a noisy objective of moderate size: COBYQA, then a regression or CMA-ES from where it ended.
+"""``method="auto"`` on a noisy objective of moderate size: COBYQA, a regression from where it ended, then a search.
 
 A quadratic model over a trust region averages the noise as long as the region is wide, and comes close in few values.
-When the region has shrunk to where noise decides it is stuck. A model that is fitted to more points than it needs, in a
-region that noise keeps wide, goes on from there; with more variables than that is affordable for, a population, whose
-ranking needs no differences (docs/which_method.rst has the measurement). Without the package
-``cmaes``, COBYQA is started again from its best point with another region (C. Cartis, J. Fiala, B. Marteau and
-L. Roberts, Improving the flexibility and robustness of model-based derivative-free optimization solvers, ACM TOMS 45
-(2019), section 4).
+When the region has shrunk to where noise decides it is stuck. A model that
+is fitted to more points than it needs, in a region that noise keeps wide, goes on from there, and knows the values that
+are paid for; with more variables than that is affordable for, a population, whose ranking needs no differences
+(docs/which_method.rst has the measurement).
+
+Where the user has stated a budget and the regression has settled (its level does not fall by more than the noise any
+more), RESERVE is kept and the rest of what is left goes to restarts of CMA-ES (:mod:`vamo_bbo.auto_search`), which
+begin at x0: from the local minimum they found fewer others. If their best point is lower than the center of the
+regression in the mean of new values of both, by two standard errors, a new regression starts there; else the old one
+goes on averaging. Without the package ``cmaes`` the regression just goes on, and above its size COBYQA is started again
+from its best point with another region (C. Cartis, J. Fiala, B. Marteau and L. Roberts, Improving the flexibility and
+robustness of model-based derivative-free optimization solvers, ACM TOMS 45 (2019), section 4).
 """
 
 from __future__ import annotations
 
 import math
-import time
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from vamo_bbo._typing import Array
+from vamo_bbo.auto_search import Coordinates, all_but_a_reserve, left, may_search, population, start_of
+from vamo_bbo.core.types import ProblemInfo
+from vamo_bbo.run.setup import seed_of
 from vamo_bbo.run.stop import Code
+from vamo_bbo.scipy_layer.asked import Asked
+from vamo_bbo.scipy_layer.methods import stopped
 from vamo_bbo.scipy_layer.objective import StopRun, Watched
+from vamo_bbo.solvers.quadratic import KEPT, quadratic
 
 if TYPE_CHECKING:
     from vamo_bbo.minimize import Call
@@ -29,17 +39,22 @@ __all__ = ["run_noisy"]
 
 REPLICATES = 30
 """Most evaluations kept for the answer; at most a tenth of the budget."""
-CANDIDATES = 3
 FEWEST = 20
-"""Values that must be left for the second method."""
-REGRESSION = 15
+"""Values that must be left for another method."""
+REGRESSION = 20
 """Most variables for which method "quadratic" goes on: it fits at most 150 points."""
+PATIENCE = 6
+"""The regression has settled when its level has not fallen by more than the noise in so many times d + 1 values."""
+RESERVE = 0.4
+"""Share of what is left that a search leaves for a regression."""
+COMPARED = 5
+"""Values at each of two points that are compared."""
 RADII = (1.0, 0.1, 0.3, 0.03)
 """Trust-region radii of the starts, in turn; the first is COBYQA's default."""
 
 
 def run_noisy(call: Call, watched: Watched) -> Any:
-    """Minimize a noisy objective with scipy's methods.
+    """Minimize a noisy objective.
 
     Parameters
     ----------
@@ -51,8 +66,9 @@ def run_noisy(call: Call, watched: Watched) -> Any:
     Returns
     -------
     OptimizeResult
-        ``x`` is the one of the lowest points and the last iterate that has the lowest mean over repeated evaluations;
-        ``fun`` is that mean and ``fun_std`` its standard error; ``best_x`` and ``best_fun`` are the luckiest draw.
+        ``x`` is the center of the last regression (the mean of the population, the last iterate), or the point of the
+        lowest value if that is better in the mean of new values by more than their standard error; ``fun`` is the mean
+        of further new values and ``fun_std`` its standard error; ``best_x`` and ``best_fun`` are the luckiest draw.
     """
     from vamo_bbo.auto import has_cma
 
@@ -60,60 +76,113 @@ def run_noisy(call: Call, watched: Watched) -> Any:
     total = float(min(1000 * (call.size + 1), 100_000) if limit is None else limit)
     kept = min(REPLICATES, total // 10)
     watched.set_budget(maxfev=total - kept)
-    candidates: list[Array] = []
-    second = "quadratic" if call.size <= REGRESSION else "cma" if has_cma() else None
-    result, path = _stages(call, watched, candidates, once=second is not None)
-    if second is not None and _goes_on(result) and total - watched.nfev >= FEWEST:
-        return _second(call, watched, total, second)
-    watched.set_budget(maxfev=total)
+    second = call.size <= REGRESSION or has_cma()
+    result, x, path = (_followed if second else _restarted)(call, watched)
+    watched.set_budget(maxfev=total, max_time=call.limits.get("max_time"))
     result.best_x, result.best_fun, result.fun_std = watched.best_x, watched.best_f, math.nan
     if result.status != int(Code.INTERRUPTED):
-        _re_estimate(call, watched, result, candidates, int(kept))
-    result.nfev = result.nfev_samples = watched.nfev
+        _re_estimate(call, watched, result, x, int(kept))
+    for name in ("nfev", "nfev_samples", "nit"):
+        result[name] = watched.numbers()[name]
+    result.n_failed, result.failures = watched.failures.count, watched.failures.records
     result.message = f"{path}: {result.message}"
     return result
 
 
-def _second(call: Call, watched: Watched, total: float, method: str) -> Any:
-    """Go on with one of our solvers from the best point, and add up the counts."""
-    from vamo_bbo.minimize import run_call
+def _followed(call: Call, watched: Watched) -> tuple[Any, Array, str]:
+    """Run COBYQA and what goes on after it; return the last result, the point to be recommended, and what was run."""
+    watched.remember(KEPT)
+    result = _run(call, watched, "COBYQA")
+    if not _goes_on(result) or left(call, watched) < FEWEST:
+        return result, np.array(result.x), "1 start"
+    assert watched.best_x is not None
+    path = f"COBYQA ended after {watched.nfev} values"
+    if call.size > REGRESSION:
+        method = population(call, watched, watched.best_x, noisy=True, size=1.0)
+        result = _run(call, watched, method)
+        return result, method.recommended(), f"{path}, then cma"
+    local = _regression(call, watched, watched.best_x)
+    result = _run(call, watched, local)
+    path = f"{path}, then quadratic"
+    if not may_search(call) or not _settled(call, watched, result):
+        return result, local.recommended(), path
+    path = f"{path} until {watched.nfev}, then cma and quadratic"
+    search = population(call, watched, start_of(call, watched), noisy=True)
+    while _settled(call, watched, result):
+        whole, spent = watched.budget, watched.nfev
+        watched.set_budget(**all_but_a_reserve(call, watched, RESERVE))
+        result = _run(call, watched, search)
+        watched.set_budget(maxfev=whole.maxfev, max_time=whole.max_time)
+        if watched.ended not in (None, Code.MAXFEV, Code.MAX_TIME):
+            break
+        try:
+            better = _is_better(call, watched, search, local)
+        except StopRun as stop:
+            result = stopped(watched, call.x0, stop.code, stop.detail, gradient=False)
+            break
+        except KeyboardInterrupt:
+            result = stopped(watched, call.x0, Code.INTERRUPTED, gradient=False)
+            break
+        if better:
+            local = _regression(call, watched, search.to_x(search.state.arrays["best"]))
+        else:
+            local.solver = quadratic()  # without patience: averaging is what is left to do
+        result = _run(call, watched, local)
+        if watched.nfev == spent:
+            break
+    return result, local.recommended(), path
 
-    began, spent = watched.began, watched.nfev
-    options = {name: value for name, value in call.options.items() if name in ("maxiter", "disp")}
-    limits = {**call.limits, "maxfev": total - spent}
-    if limits.get("max_time") is not None:
-        limits["max_time"] = max(0.0, limits["max_time"] - (time.perf_counter() - began))
-    known = [(watched.best_x, watched.best_f)]
-    result: Any = run_call(replace(call, known_points=known, known=None, limits=limits, options=options), method)
-    for name in ("nfev", "nfev_samples"):
-        result[name] += spent
-    result.n_failed += watched.failures.count
-    result.failures = [*watched.failures.records, *result.failures]
-    result.history = watched.history.followed_by(result.history, spent)
-    result.message = f"COBYQA ended after {spent} values, then {method}: {result.message}"
-    return result
+
+def _settled(call: Call, watched: Watched, result: Any) -> bool:
+    """Return whether a method ended by itself, with values left."""
+    return bool(result.success) and watched.ended is None and left(call, watched) >= FEWEST
 
 
-def _stages(call: Call, watched: Watched, candidates: list[Array], *, once: bool) -> tuple[Any, str]:
-    """Run COBYQA, again and again unless ``once``, until the budget or something else ends it."""
+def _run(call: Call, watched: Watched, method: Any, x0: Array | None = None, **options: Any) -> Any:
+    """Run one method; the user's ``maxiter`` and ``disp`` are for each."""
     from vamo_bbo.scipy_layer.call import run_scipy
 
     generic = {name: value for name, value in call.options.items() if name in ("maxiter", "disp")}
+    if method == "COBYQA":  # its own limit is another one
+        options["maxfev"] = int(watched.budget.maxfev or 1)
+    return run_scipy(call, method, watched=watched, x0=x0, options={**generic, **options})
+
+
+def _regression(call: Call, watched: Watched, x: Array) -> Asked:
+    """Return the regression that starts at ``x`` and knows the latest values."""
+    at = Coordinates.around(x, watched, 1.0)
+    points, values = watched.latest()
+    info = ProblemInfo(
+        lower=at.of(at.lower),
+        upper=at.of(at.upper),
+        noisy=True,
+        known_points=at.of(points.astype(np.float64)),
+        known_values=values,
+    )
+    solver = quadratic(patience=PATIENCE if may_search(call) else math.inf)
+    state = solver.init(at.of(x.astype(np.float64)), seed=seed_of(call.rng), backend="numpy", info=info)
+    return Asked(solver, state, at.to_x)
+
+
+def _is_better(call: Call, watched: Watched, search: Asked, local: Asked) -> bool:
+    """Return whether the best point of a search is better than the center of a regression."""
+    if search.state.scalars["best_value"] >= local.state.scalars["level"]:
+        return False
+    points = local.recommended(), search.to_x(search.state.arrays["best"])
+    old, new = (np.array([_value(watched, point, call) for _ in range(COMPARED)]) for point in points)
+    return _lower(old, new)
+
+
+def _restarted(call: Call, watched: Watched) -> tuple[Any, Array, str]:
+    """Run COBYQA again and again, until the budget or something else ends it."""
     start, count = call.x0, 0
     while True:
-        radius = RADII[count % len(RADII)]
-        options = {
-            **generic,
-            "initial_tr_radius": radius,
-            "final_tr_radius": 1e-6 * radius,
-            "maxfev": int(watched.budget.maxfev or 1),
-        }
-        spent = watched.nfev
-        result = run_scipy(call, "COBYQA", watched=watched, x0=start, options=options)
+        radius, spent = RADII[count % len(RADII)], watched.nfev
+        options = {"initial_tr_radius": radius, "final_tr_radius": 1e-6 * radius}
+        result = _run(call, watched, "COBYQA", start, **options)
         count += 1
-        candidates.append(np.array(result.x))
-        if once or not _goes_on(result) or watched.nfev == spent:
-            return result, f"{count} start{'s' if count > 1 else ''}"
+        if not _goes_on(result) or watched.nfev == spent:
+            return result, np.array(result.x), f"{count} start{'s' if count > 1 else ''}"
         start = watched.best_x
 
 
@@ -123,25 +192,34 @@ def _goes_on(result: Any) -> bool:
     return "trust-region radius" in text or "linear algebra error" in text
 
 
-def _re_estimate(call: Call, watched: Watched, result: Any, candidates: list[Array], kept: int) -> None:
-    """Give the result the candidate with the lowest mean; half of the evaluations choose it, half go to it."""
-    points = [np.array(watched.best_x), *candidates[::-1]]
-    distinct = [p for k, p in enumerate(points) if not any(np.array_equal(p, q) for q in points[:k])][:CANDIDATES]
-    each = max(1, kept // (2 * len(distinct)))
+def _re_estimate(call: Call, watched: Watched, result: Any, x: Array, kept: int) -> None:
+    """Give the result ``x``, or the lowest point if that is better by more than the standard error, and its mean."""
+    luckiest, each = watched.best_x, kept // 4
+    result.x = np.array(x)
     try:
-        samples = [[_value(watched, p, call) for _ in range(each)] for p in distinct]
-        means = [float(np.nanmean(s)) if np.isfinite(s).any() else math.inf for s in samples]
-        chosen = means.index(min(means))
-        result.x = distinct[chosen]
+        if luckiest is not None and each > 1 and not np.array_equal(x, luckiest):
+            old, new = (np.array([_value(watched, point, call) for _ in range(each)]) for point in (x, luckiest))
+            if _lower(old, new):
+                result.x = np.array(luckiest)
+            kept -= 2 * each
         # the means that chose are biased downwards: the reported one is of new evaluations
-        fresh = [_value(watched, distinct[chosen], call) for _ in range(kept - each * len(distinct))]
-        fresh = [v for v in fresh if math.isfinite(v)] or [v for v in samples[chosen] if math.isfinite(v)]
+        values = [_value(watched, result.x, call) for _ in range(kept)]
     except (StopRun, KeyboardInterrupt):
         return
-    if fresh:
-        result.fun = float(np.mean(fresh))
-        if len(fresh) > 1:
-            result.fun_std = float(np.std(fresh, ddof=1) / math.sqrt(len(fresh)))
+    values = [value for value in values if math.isfinite(value)]
+    if values:
+        result.fun = float(np.mean(values))
+        if len(values) > 1:
+            result.fun_std = float(np.std(values, ddof=1) / math.sqrt(len(values)))
+
+
+def _lower(old: Array, new: Array) -> bool:
+    """Return whether the mean of ``new`` values is lower by two standard errors of the difference."""
+    old, new = old[np.isfinite(old)], new[np.isfinite(new)]
+    if new.size < 2 or old.size < 2:
+        return old.size < new.size
+    error = math.sqrt(np.var(old, ddof=1) / old.size + np.var(new, ddof=1) / new.size)
+    return bool(old.mean() - new.mean() > 2.0 * error)
 
 
 def _value(watched: Watched, x: Array, call: Call) -> float:

@@ -25,7 +25,7 @@ from vamo_bbo.scipy_layer.objective import Watched
 if TYPE_CHECKING:
     from vamo_bbo.minimize import Call
 
-__all__ = ["goes_on", "may_search", "search_on"]
+__all__ = ["Coordinates", "all_but_a_reserve", "goes_on", "left", "may_search", "population", "search_on", "start_of"]
 
 FEWEST = 20
 """Values that must be left."""
@@ -54,7 +54,7 @@ def may_search(call: Call) -> bool:
 def goes_on(call: Call, watched: Watched) -> bool:
     """Return whether there is something left to spend after local methods that ended by themselves."""
     by_themselves = watched.best_x is not None and watched.ended in (None, Code.CONVERGED)
-    return by_themselves and may_search(call) and _left(call, watched) >= FEWEST
+    return by_themselves and may_search(call) and left(call, watched) >= FEWEST
 
 
 def search_on(call: Call, watched: Watched, local: Any) -> Any:
@@ -78,11 +78,12 @@ def search_on(call: Call, watched: Watched, local: Any) -> Any:
     from vamo_bbo.scipy_layer.call import run_scipy
 
     whole, spent, best, last = watched.budget, watched.nfev, local, local
-    population = _population(call, watched)
-    while _left(call, watched) >= FEWEST:
+    assert watched.best_x is not None
+    method = population(call, watched, watched.best_x)
+    while left(call, watched) >= FEWEST:
         before = watched.nfev
-        watched.set_budget(**_all_but_a_reserve(call, watched))
-        last = run_scipy(call, population, watched=watched, x0=watched.best_x, options={})
+        watched.set_budget(**all_but_a_reserve(call, watched, RESERVE, POLISH * (call.size + 1)))
+        last = run_scipy(call, method, watched=watched, x0=watched.best_x, options={})
         watched.set_budget(maxfev=whole.maxfev, max_time=whole.max_time)
         if watched.ended not in _SPENT or watched.nfev == before:
             break
@@ -95,7 +96,7 @@ def search_on(call: Call, watched: Watched, local: Any) -> Any:
     return _told(watched, local, result, spent)
 
 
-def _left(call: Call, watched: Watched) -> float:
+def left(call: Call, watched: Watched) -> float:
     """Return the values that are left; infinite where only the time is limited and not yet up."""
     budget = watched.budget
     if budget.max_time is not None and time.perf_counter() - watched.began >= budget.max_time:
@@ -105,14 +106,14 @@ def _left(call: Call, watched: Watched) -> float:
     return math.inf if budget.maxfev is None else budget.maxfev - watched.nfev
 
 
-def _all_but_a_reserve(call: Call, watched: Watched) -> dict[str, Any]:
+def all_but_a_reserve(call: Call, watched: Watched, share: float, most: float = math.inf) -> dict[str, Any]:
     """Return the limits of the population: what is kept polishes what it finds."""
     limits: dict[str, Any] = {}
-    left, now = _left(call, watched), time.perf_counter() - watched.began
-    if math.isfinite(left):
-        limits["maxfev"] = watched.nfev + left - math.floor(min(RESERVE * left, POLISH * (call.size + 1)))
+    rest, now = left(call, watched), time.perf_counter() - watched.began
+    if math.isfinite(rest):
+        limits["maxfev"] = watched.nfev + rest - math.floor(min(share * rest, most))
     if watched.budget.max_time is not None:
-        limits["max_time"] = now + (1.0 - RESERVE) * max(0.0, watched.budget.max_time - now)
+        limits["max_time"] = now + (1.0 - share) * max(0.0, watched.budget.max_time - now)
     return limits
 
 
@@ -121,8 +122,8 @@ def _gained(value: float, before: float) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class _Coordinates:
-    """The population's coordinates: those that are not fixed, in units of ``scale`` where the box is not finite."""
+class Coordinates:
+    """Coordinates of a method of ours: those that are not fixed, in units of the width of the box, else of a size."""
 
     x: Array
     free: Array
@@ -130,9 +131,19 @@ class _Coordinates:
     lower: Array
     upper: Array
 
+    @classmethod
+    def around(cls, x: Array, watched: Watched, size: float) -> Coordinates:
+        """Return the coordinates of a method that starts at ``x``; ``size`` is the unit where the box is not finite."""
+        lower = np.full(x.size, -np.inf) if watched.lower is None else watched.lower
+        upper = np.full(x.size, np.inf) if watched.upper is None else watched.upper
+        free = lower < upper
+        boxed = np.isfinite(lower) & np.isfinite(upper)
+        scale = np.where(boxed, upper - lower, size)[free]
+        return cls(x, free, scale, lower, upper)
+
     def of(self, x: Array) -> Array:
-        """Return a point in the population's coordinates."""
-        inner: Array = x[self.free] / self.scale
+        """Return points in the method's coordinates, (..., d) -> (..., k)."""
+        inner: Array = x[..., self.free] / self.scale
         return inner
 
     def to_x(self, y: Array) -> Array:
@@ -142,28 +153,28 @@ class _Coordinates:
         return x
 
 
-def _population(call: Call, watched: Watched) -> Asked:
-    """Return the method that starts at the best point."""
+def start_of(call: Call, watched: Watched) -> Array:
+    """Return x0 within the bounds."""
+    start = np.asarray(call.x0, dtype=np.float64).reshape(-1)
+    return start if watched.lower is None or watched.upper is None else start.clip(watched.lower, watched.upper)
+
+
+def population(call: Call, watched: Watched, x: Array, *, noisy: bool = False, size: float | None = None) -> Asked:
+    """Return the restarted population that starts at ``x``; ``size`` is the unit where there is no box.
+
+    Default: the larger of the start's own size, 1 if that is 0, and the distance that the best point is from there.
+    """
     from vamo_bbo.solvers import cma
 
     assert watched.best_x is not None
-    x = watched.best_x
-    at = _coordinates(x, np.asarray(call.x0, dtype=np.float64).reshape(-1), watched)
+    if size is None:
+        start = start_of(call, watched)
+        size = max(float(np.abs(start).max(initial=0.0)) or 1.0, float(np.abs(watched.best_x - start).max(initial=0.0)))
+    at = Coordinates.around(x, watched, size)
     solver = cma(restarts=RESTARTS, restart_strategy="bipop")
-    info = ProblemInfo(lower=at.of(at.lower), upper=at.of(at.upper))
+    info = ProblemInfo(lower=at.of(at.lower), upper=at.of(at.upper), noisy=noisy)
     state = solver.init(at.of(x.astype(np.float64)), seed=seed_of(call.rng), backend="numpy", info=info)
     return Asked(solver, state, at.to_x)
-
-
-def _coordinates(x: Array, start: Array, watched: Watched) -> _Coordinates:
-    lower = np.full(x.size, -np.inf) if watched.lower is None else watched.lower
-    upper = np.full(x.size, np.inf) if watched.upper is None else watched.upper
-    size = float(np.abs(start).max(initial=0.0)) or 1.0
-    size = max(size, float(np.abs(x - start).max(initial=0.0)))
-    free = lower < upper
-    boxed = np.isfinite(lower) & np.isfinite(upper)
-    scale = np.where(boxed, 1.0, size)[free]
-    return _Coordinates(x, free, scale, lower, upper)
 
 
 def _told(watched: Watched, local: Any, result: Any, spent: int) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ from scipy.optimize import OptimizeResult
 
 from vamo_bbo._typing import Array
 from vamo_bbo.core.solver import Solver, State
-from vamo_bbo.core.types import Answer
+from vamo_bbo.core.types import Answer, Probe
 from vamo_bbo.scipy_layer.objective import Watched
 from vamo_bbo.scipy_layer.wrappers import wants_result
 
@@ -57,27 +58,41 @@ class Asked:
         args: Any = (),
         *,
         callback: Callable[..., Any] | None = None,
+        maxiter: float | None = None,
         **unused: Any,
     ) -> OptimizeResult:
-        """Run until the solver ends or the budget raises; a generation that does not fit stays open."""
+        """Run until the solver ends or the budget raises; a generation that does not fit stays open.
+
+        ``maxiter`` is the most generations of this call.
+        """
         args = args if isinstance(args, tuple) else (args,)
-        status = self.solver.status(self.state)
+        status, rounds = self.solver.status(self.state), 0
         while status is None:
+            if maxiter is not None and rounds >= maxiter:
+                return _result(fun, 2, False, "Maximum number of iterations has been exceeded.")
+            rounds += 1
             probes = self.solver.ask(self.state)
             points = [self.to_x(probe.point) for probe in probes if probe.point is not None]
             values = fun.generation(points, args)
-            self.state = self.solver.tell(
-                self.state, [Answer(probe.id, value=value) for probe, value in zip(probes, values, strict=True)]
-            )
+            answers = [_answer(probe, value) for probe, value in zip(probes, values, strict=True)]
+            self.state = self.solver.tell(self.state, answers)
             status = self.solver.status(self.state)
             if callback is not None and _show(callback, points, values):
                 return _result(fun, 99, False, "`callback` raised `StopIteration`.")
         return _result(fun, status.code, status.success, status.message)
 
+    def recommended(self) -> Array:
+        """Return the point that the solver recommends."""
+        return self.to_x(self.solver.recommend(self.state))
+
+
+def _answer(probe: Probe, value: float) -> Answer:
+    return Answer(probe.id, error="failed") if math.isnan(value) else Answer(probe.id, value=value)
+
 
 def _show(callback: Callable[..., Any], points: Sequence[Array], values: Sequence[float]) -> bool:
     """Show the best point of a generation; return whether the callback ends the run."""
-    k = int(np.argmin(values))
+    k = int(np.argmin(np.nan_to_num(values, nan=np.inf)))
     try:
         if wants_result(callback):
             callback(intermediate_result=OptimizeResult(x=np.copy(points[k]), fun=values[k]))  # type: ignore[call-arg]

@@ -157,6 +157,15 @@ class Watched:
         """Evaluate once at ``x``, outside any method."""
         return float(np.asarray(self._evaluate(x, args)).reshape(-1)[0])
 
+    def remember(self, count: int) -> None:
+        """Keep the ``count`` latest points and their values."""
+        self._latest = deque(self._latest, maxlen=count)
+
+    def latest(self) -> tuple[Array, Array]:
+        """Return the latest points, (k, d), and their values, (k,), oldest first."""
+        points, values = zip(*self._latest, strict=True)
+        return np.array(points), np.array(values)
+
     def set_budget(self, **changes: Any) -> None:
         """Change limits."""
         self.budget = replace(self.budget, **changes)
@@ -241,13 +250,13 @@ class Watched:
         return told
 
     def generation(self, points: Sequence[Array], args: tuple[Any, ...]) -> list[float]:
-        """Return the values of independent points, all of them or none within the budget; failed ones are penalties."""
+        """Return the values of independent points, all or none within the budget; NaN where one is skipped."""
         return [float(np.real(value)) for value in self._round([(x, args) for x in points], self._member)]
 
     def _member(self, x: Array, args: tuple[Any, ...], raw: Any, exception: Exception | None, log: str | None) -> Any:
         value, trouble = self._checked(raw, exception)
         if trouble is not None:
-            return self._penalty(self._failed(x, trouble, log, exception))
+            return self._failed(x, trouble, log, exception)
         self._keep(x, value)
         return raw
 

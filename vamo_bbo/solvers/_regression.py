@@ -25,6 +25,8 @@ _RATIOS = 10.0 ** np.arange(-4.0, 13.0)
 _OUTLIER = 3.0
 _PASSES = 2
 _TINY = 1e-300
+_LEAST_EIGENVALUE = 1e-100
+"""Of the kernel where all points are one: it is zero, and its inverse must be a number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +140,7 @@ def _fit(rows: FloatArray, values: FloatArray, spread: FloatArray, floor: float)
 
 def _most_likely(eigen: FloatArray, z: FloatArray, floor: float) -> tuple[float, float]:
     """Return the ratio of the Hessian's scale to the noise with the highest likelihood, and the variance with it."""
-    ratios = _RATIOS / max(float(eigen.max(initial=0.0)), _TINY)
+    ratios = _RATIOS / max(float(eigen.max(initial=0.0)), _LEAST_EIGENVALUE)
     inflated = 1.0 + ratios[:, None] * eigen
     residual = (z * z / inflated).mean(axis=1)
     variance = np.maximum(np.maximum(residual, floor), _TINY)

@@ -30,11 +30,13 @@ LIMIT = 300
 """Most variables: a fit takes as many points and more."""
 DRAWN = 40
 """Points among which the one with the largest standard error is evaluated."""
+APART = 0.01
+"""Known points that are closer to each other, in first radii, say little about a slope: one of them is fitted."""
 SMALLEST, LARGEST = 1e-8, 1e3
 """Limits of the radius, relative to the first."""
 
 
-def quadratic(radius: float = 0.1) -> QuadraticRegression:
+def quadratic(radius: float = 0.1, patience: float = math.inf) -> QuadraticRegression:
     """Trust region whose model, a quadratic, is a regression: for noisy functions of up to some 30 variables.
 
     Parameters
@@ -42,6 +44,9 @@ def quadratic(radius: float = 0.1) -> QuadraticRegression:
     radius : float > 0, default 0.1
         First radius, relative to the width of the box where all bounds are finite, else to the largest ``|x0|``, or 1
         where that is larger, in units of ``x_scale``.
+    patience : float > 0, default inf
+        The run converges when the center's value, as the model knows it, has not fallen by more than the noise of one
+        value in ``patience (d + 1)`` values. Default: it goes on to average the noise for as long as the budget lasts.
 
     Returns
     -------
@@ -51,7 +56,7 @@ def quadratic(radius: float = 0.1) -> QuadraticRegression:
     Raises
     ------
     OptionError
-        ``radius`` is not a positive number.
+        ``radius`` or ``patience`` is not a positive number.
 
     Notes
     -----
@@ -88,7 +93,7 @@ def quadratic(radius: float = 0.1) -> QuadraticRegression:
     >>> bool(abs(result.x - 1).max() < 0.1)
     True
     """
-    return QuadraticRegression(radius)
+    return QuadraticRegression(radius, patience)
 
 
 class _Plan(NamedTuple):
@@ -107,8 +112,11 @@ class QuadraticRegression:
     """The solver behind :func:`quadratic`."""
 
     radius: float = 0.1
+    patience: float = math.inf
 
     def __post_init__(self) -> None:
+        if not self.patience > 0:
+            raise OptionError(f"quadratic: patience must be a positive number, got {self.patience!r}.")
         if not (self.radius > 0 and math.isfinite(self.radius)):
             raise OptionError(f"quadratic: radius must be a positive number, got {self.radius!r}.")
 
@@ -119,12 +127,7 @@ class QuadraticRegression:
         if x0.size > LIMIT:
             raise CapabilityError(f"quadratic is for at most {LIMIT} variables, got {x0.size}; use 'cma' or 'spsa'.")
         state = State(seed=seed, backend=backend, info=info)
-        state.arrays = {
-            "x": np.array(x0),
-            "points": np.empty((0, x0.size)),
-            "values": np.empty(0),
-            "pairs": np.empty(0),
-        }
+        state.arrays = {"x": np.array(x0), "pairs": np.empty(0)}
         state.versions = dict.fromkeys(state.arrays, 0)
         boxed = info.lower is not None and info.upper is not None and np.isfinite(info.upper - info.lower).all()
         if boxed:
@@ -134,8 +137,10 @@ class QuadraticRegression:
         else:
             size = max(1.0, float(np.abs(x0).max(initial=0.0)))
         first = self.radius * size
+        state.arrays["points"], state.arrays["values"] = _known(info, x0.size, APART * first)
+        state.versions |= {"points": 0, "values": 0}
         state.scalars = {"radius": first, "first": first, "quiet": 0.0, "checked": 0.0, "told": 0.0, "ignored": 0.0}
-        state.scalars["step_size"] = first
+        state.scalars |= {"step_size": first, "level": math.inf, "level_at": 0.0}
         return state
 
     def ask(self, state: State) -> tuple[Probe, ...]:
@@ -163,11 +168,26 @@ class QuadraticRegression:
             return Status(4, False, f"quadratic: {_MAX_FAILED_ATTEMPTS} rounds in a row failed as a whole.")
         if state.scalars["radius"] <= SMALLEST * state.scalars["first"]:
             return Status(0, True, "quadratic: the trust region has shrunk to its smallest radius.")
+        waited = self.patience * (state.arrays["x"].size + 1)
+        if state.scalars["told"] - state.scalars["level_at"] > waited:
+            return Status(0, True, f"quadratic: no progress beyond the noise in {waited:.0f} values.")
         return None
 
     def recommend(self, state: State) -> Array:
         """Return the center."""
         return state.arrays["x"]
+
+
+def _known(info: ProblemInfo, d: int, apart: float) -> tuple[FloatArray, FloatArray]:
+    """Return the latest known points of which no two are close, and their values."""
+    points, values = np.empty((0, d)), np.empty(0)
+    if info.known_points is not None and info.known_values is not None:
+        points, values = info.known_points.astype(np.float64), info.known_values.astype(np.float64)
+    kept: list[int] = []
+    for k in reversed(range(len(values))):
+        if np.linalg.norm(points[kept] - points[k], axis=1).min(initial=math.inf) > apart and len(kept) < KEPT:
+            kept.append(k)
+    return points[kept[::-1]], values[kept[::-1]]
 
 
 def _id(state: State, index: int) -> ProbeId:
@@ -194,6 +214,7 @@ def _planned(state: State) -> _Plan:
     radius, scalars = state.scalars["radius"], state.scalars
     if state.step == 0 and state.attempt == 0:
         legs = np.eye(d) * np.where(_room(state)[1] >= 1.0, radius, -radius)
+        legs = legs[: 0 if len(state.arrays["values"]) > d + 1 else d]
         return _Plan("start", [x] * (2 if state.info.noisy else 1) + [x + leg for leg in legs])
     generator = np.random.Generator(np.random.Philox(key=state.seed, counter=(state.step << 128) + state.attempt))
     drawn = generator.standard_normal((DRAWN, d))
@@ -258,6 +279,8 @@ def _close(state: State) -> None:
         _resize(state, 0.5)
         return
     _remember(state, np.array(plan.points)[good], values[good])
+    if plan.model is not None:
+        _note_level(state, plan.model)
     twice = plan.kind == "check" or (plan.kind == "start" and state.info.noisy)
     if twice and good[:2].all():
         state.arrays["pairs"] = np.append(state.arrays["pairs"], values[0] - values[1])[-REPEATS:]
@@ -276,6 +299,16 @@ def _remember(state: State, points: FloatArray, values: FloatArray) -> None:
     state.scalars["told"] += float(values.size)
     arrays["points"] = np.concatenate([arrays["points"], points])[-KEPT:]
     arrays["values"] = np.concatenate([arrays["values"], values])[-KEPT:]
+
+
+def _note_level(state: State, model: Fit) -> None:
+    """Remember when the center's value last fell by more than the noise of one value."""
+    scalars, noise = state.scalars, _noise(state)
+    step = math.sqrt(min(model.variance, noise) if noise > 0.0 else model.variance)
+    if model.value < scalars["level"] - step:
+        scalars["level"], scalars["level_at"] = model.value, scalars["told"]
+    elif model.value > scalars["level"] + 3.0 * math.sqrt(model.variance):
+        scalars["level"] = model.value  # an earlier model, of a wider region, was wrong
 
 
 def _resize(state: State, factor: float) -> None:

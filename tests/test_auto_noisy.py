@@ -1,0 +1,118 @@
+"""``method="auto"`` under noise: it goes on where it has settled, spends a stated budget, and tells the truth."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import vamo_bbo as vb
+from vamo_bbo import auto
+
+D = 4
+START = np.full(D, 3.3) + 0.01 * np.arange(D)
+BOX = [(-10.0, 10.0)] * D
+
+
+def ackley(x):
+    """Return Ackley's function: 0 at 0, and about 9 at the local minimum next to ``START``."""
+    return float(-20 * np.exp(-0.2 * np.sqrt(np.mean(x * x))) - np.exp(np.mean(np.cos(2 * np.pi * x))) + 20 + np.e)
+
+
+def bowl(x):
+    return float(((x - 1.0) ** 2).sum())
+
+
+class Noisy:
+    """A function with additive noise that keeps what it was asked."""
+
+    def __init__(self, fun, sigma=0.01, seed=0, raises_at=None, exception=None, fails=lambda x: False):
+        self.fun, self.sigma, self.rng = fun, sigma, np.random.default_rng(seed)
+        self.raises_at, self.exception, self.fails = raises_at, exception, fails
+        self.points = []
+
+    def __call__(self, x):
+        self.points.append(np.array(x))
+        if len(self.points) == self.raises_at:
+            raise self.exception
+        return float("nan") if self.fails(x) else self.fun(x) + self.sigma * self.rng.standard_normal()
+
+
+@pytest.mark.parametrize("bounds", [None, BOX])
+@pytest.mark.parametrize("rng", [0, 1])
+def test_the_rest_of_a_budget_finds_a_better_basin(bounds, rng):
+    fun = Noisy(ackley, seed=rng)
+    result = vb.minimize(fun, START, bounds=bounds, rng=rng, maxfev=1500)
+    assert "then cma and quadratic" in result.message
+    assert ackley(result.x) < 0.2
+    assert abs(result.fun - ackley(result.x)) < 5 * result.fun_std < 0.05
+    assert result.nfev == result.nfev_samples == len(fun.points) <= 1500
+    counts = [record.nfev for record in result.history]
+    assert counts == sorted(counts)
+
+
+def test_a_bowl_is_averaged_further_where_the_search_finds_nothing():
+    ends = [vb.minimize(Noisy(bowl, 0.1, s), np.zeros(D), rng=s, maxfev=1200) for s in range(3)]
+    assert all("then cma and quadratic" in end.message for end in ends)
+    assert np.median([bowl(end.x) for end in ends]) < 0.01  # the noise of one value is ten times that
+
+
+@pytest.mark.parametrize("kwargs", [{"options": {"maxiter": 10**6}}, {"tol": 1e-8}])
+def test_with_a_wish_of_when_to_stop_it_does_not_search(kwargs):
+    result = vb.minimize(Noisy(ackley), START, bounds=BOX, rng=0, maxfev=600, **kwargs)
+    assert "cma" not in result.message
+
+
+def test_without_the_package_the_regression_goes_on(monkeypatch):
+    monkeypatch.setattr(auto, "has_cma", lambda: False)
+    result = vb.minimize(Noisy(bowl), np.zeros(D), rng=0, maxfev=600)
+    assert "cma" not in result.message
+    assert bowl(result.x) < 1e-3
+
+
+def test_the_same_seed_gives_the_same_run():
+    first, second = (vb.minimize(Noisy(ackley), START, rng=7, maxfev=700) for _ in range(2))
+    np.testing.assert_array_equal(first.x, second.x)
+    assert first.fun == second.fun
+
+
+def test_bounds_and_fixed_variables_hold():
+    fun = Noisy(ackley)
+    bounds = [(-10.0, 10.0), (3.31, 3.31), (1.0, None), (None, 10.0)]
+    result = vb.minimize(fun, START, bounds=bounds, rng=0, maxfev=900)
+    points = np.array(fun.points)
+    assert "then cma and quadratic" in result.message
+    assert (points[:, 1] == 3.31).all()
+    assert points[:, 2].min() >= 1.0
+    assert points[:, [0, 3]].max() <= 10.0
+    assert points[:, 0].min() >= -10.0
+
+
+def test_failures_are_counted_and_never_the_answer():
+    fun = Noisy(bowl, fails=lambda x: x[0] > 1.2)
+    result = vb.minimize(fun, np.zeros(D), rng=0, maxfev=900)
+    assert result.n_failed == sum(bool(x[0] > 1.2) for x in fun.points) > 0
+    assert bowl(result.x) < 0.01
+
+
+@pytest.mark.parametrize("raises_at", [100, 400, 800])
+def test_ctrl_c_returns_what_is_known(raises_at):
+    fun = Noisy(ackley, raises_at=raises_at, exception=KeyboardInterrupt())
+    result = vb.minimize(fun, START, rng=0, maxfev=1500)
+    assert (result.status, result.success, result.nfev) == (7, False, raises_at)
+    assert np.isfinite(result.fun)
+
+
+def test_a_target_and_a_callback_end_the_search():
+    result = vb.minimize(Noisy(ackley), START, rng=0, f_target=1.0)
+    assert (result.status, result.success) == (5, True)
+    assert result.best_fun <= 1.0
+    seen = []
+
+    def callback(intermediate_result):
+        seen.append(intermediate_result.nfev)
+        if seen[-1] > 700:
+            raise StopIteration
+
+    result = vb.minimize(Noisy(ackley), START, rng=0, maxfev=1500, callback=callback)
+    assert (result.status, result.success) == (99, False)
+    assert seen[-2] <= 700 < seen[-1]
