@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import numpy as np
@@ -211,3 +212,27 @@ def test_a_budget_that_ends_while_units_are_sought_is_kept():
 
 
 SIZES = 10.0 ** np.arange(-6, 6)
+
+
+def test_units_under_noise_and_for_a_population():
+    noise = np.random.default_rng(3)
+    start = np.array([3.0, 3e3, 3e-7])
+    noisy = vb.minimize(lambda p: capacitor(p) + 1e-3 * noise.standard_normal(), start, maxfev=600, rng=0)
+    np.testing.assert_allclose([noisy.x[0], noisy.x[1] * noisy.x[2]], [5.0, 1e-3], rtol=0.05)
+    fun = Counted(capacitor)
+    with ThreadPoolExecutor(2) as pool:
+        result = vb.minimize(fun, start, workers=pool, maxfev=800, rng=0)
+    assert result.message.startswith("auto chose cma")
+    assert (result.nfev, result.fun) == (len(fun.points), min(fun.values))
+    np.testing.assert_allclose(result.x, [5.0, 1e3, 1e-6], rtol=1e-2)
+
+
+def test_noise_alone_shows_no_units():
+    noise = np.random.default_rng(4)
+    found = []
+    for _ in range(20):
+        watched = Watched(lambda x: float(noise.standard_normal()), Budget(), FailurePolicy())
+        watched.differs_at(SIZES, ())
+        watched.noise = 1.0
+        found.append(find_units(watched, SIZES, (), noisy=True))
+    assert all(one is None for one in found)

@@ -311,7 +311,7 @@ def test_auto_says_what_and_why(kwargs, chosen):
 
 
 @pytest.mark.parametrize("maxfev", [None, 50, 100])
-def test_auto_hands_a_slow_descent_over_to_a_model(maxfev):
+def test_auto_lets_a_model_take_turns_with_a_slow_descent(maxfev):
     values = []
 
     def rosen(x):
@@ -319,7 +319,6 @@ def test_auto_hands_a_slow_descent_over_to_a_model(maxfev):
         return values[-1]
 
     result = vb.minimize(rosen, [-1.2, 1.0], maxfev=maxfev)
-    assert "15 (d + 1) values of L-BFGS-B, then COBYQA" in result.message
     assert result.nfev == len(values)
     if maxfev is None:
         assert result.success

@@ -110,10 +110,7 @@ def run_auto(call: Call) -> Any:
             if call.noisy is not False:
                 noisy = watched.differs_at(x0, args) or noisy
             choice = choose(call, noisy)
-            if choice.method == "L-BFGS-B":
-                watched.memory = Memory()
-                watched(x0, *args)
-                units = find_units(watched, x0, args)
+            units = _units(call, choice, watched, x0, noisy)
         except StopRun as stop:
             return stopped(watched, x0, stop.code, stop.detail)
         except KeyboardInterrupt:
@@ -125,12 +122,13 @@ def run_auto(call: Call) -> Any:
     if watched is not None and choice.method == "L-BFGS-B":
         result = descend(call, watched, units)
     elif watched is not None and noisy and choice.method == "COBYQA" and not call.constrained:
-        result = run_noisy(call, watched)
+        result = run_noisy(call, watched, units)
     elif watched is not None:
+        call.x_scale = units
         if call.limits.get("maxfev") is not None:
             call.limits = {**call.limits, "maxfev": call.limits["maxfev"] - watched.nfev}
         result = run_call(call, choice.method)
-        _count_probe(result, watched)
+        _count_probe(result, watched, noisy)
     else:
         if choice.gradients and call.limits.get("maxjev") is not None:
             call.limits = {**call.limits, "maxjev": call.limits["maxjev"] - choice.gradients}
@@ -164,7 +162,36 @@ def _watch(call: Call) -> tuple[Watched, tuple[Any, ...], Array]:
     return watched, call.arguments, x0
 
 
-def _count_probe(result: Any, watched: Watched) -> None:
-    """Add the two values at x0 to the counts of one of our solvers."""
+def _units(call: Call, choice: Choice, watched: Watched, x0: Array, noisy: bool) -> Array | None:
+    """Return the sizes of the variables for a method that needs to be told."""
+    from vamo_bbo.scipy_layer.call import mapper_of
+
+    if choice.method == "L-BFGS-B":
+        watched.memory = Memory()
+        watched(x0, *call.arguments)
+    elif (
+        call.constrained
+        or call.levels is not None
+        or not (choice.method == "COBYQA" or (choice.method == "cma" and not _boxed(watched)))
+    ):
+        return None
+    with mapper_of(None if call.vectorized else call.workers) as mapper:
+        watched.mapper = mapper
+        return find_units(watched, x0, call.arguments, noisy)
+
+
+def _boxed(watched: Watched) -> bool:
+    """Return whether every variable has two bounds, which are the units of a population."""
+    if watched.lower is None or watched.upper is None:
+        return False
+    return bool(np.isfinite(watched.lower).all() and np.isfinite(watched.upper).all())
+
+
+def _count_probe(result: Any, watched: Watched, noisy: bool) -> None:
+    """Add what was evaluated before the run to the result of one of our solvers."""
     result.nfev += watched.nfev
     result.nfev_samples += watched.nfev
+    result.n_failed += watched.failures.count
+    result.failures = [*watched.failures.records, *result.failures]
+    if not noisy and watched.best_x is not None and watched.best_f < result.fun:
+        result.x, result.fun = watched.best_x.astype(result.x.dtype), watched.best_f

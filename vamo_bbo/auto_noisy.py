@@ -23,13 +23,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vamo_bbo._typing import Array
-from vamo_bbo.auto_search import Coordinates, all_but_a_reserve, left, may_search, population, start_of
+from vamo_bbo.auto_search import Coordinates, all_but_a_reserve, left, may_search, population, reach, start_of
 from vamo_bbo.core.types import ProblemInfo
 from vamo_bbo.run.setup import seed_of
 from vamo_bbo.run.stop import Code
 from vamo_bbo.scipy_layer.asked import Asked
 from vamo_bbo.scipy_layer.methods import stopped
 from vamo_bbo.scipy_layer.objective import StopRun, Watched
+from vamo_bbo.scipy_layer.stretched import Stretched
 from vamo_bbo.solvers.quadratic import KEPT, quadratic
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ RADII = (1.0, 0.1, 0.3, 0.03)
 """Trust-region radii of the starts, in turn; the first is COBYQA's default."""
 
 
-def run_noisy(call: Call, watched: Watched) -> Any:
+def run_noisy(call: Call, watched: Watched, units: Array | None) -> Any:
     """Minimize a noisy objective.
 
     Parameters
@@ -62,6 +63,8 @@ def run_noisy(call: Call, watched: Watched) -> Any:
         The arguments; without ``maxfev`` the budget is ``min(1000 (d + 1), 100_000)``.
     watched : Watched
         Counts that hold two values at x0.
+    units : (d,) array or None
+        Sizes of the variables, of :func:`~vamo_bbo.auto_units.find_units`.
 
     Returns
     -------
@@ -77,7 +80,7 @@ def run_noisy(call: Call, watched: Watched) -> Any:
     kept = min(REPLICATES, total // 10)
     watched.set_budget(maxfev=total - kept)
     second = call.size <= REGRESSION or has_cma()
-    result, x, path = (_followed if second else _restarted)(call, watched)
+    result, x, path = (_followed if second else _restarted)(call, watched, units)
     watched.set_budget(maxfev=total, max_time=call.limits.get("max_time"))
     result.best_x, result.best_fun, result.fun_std = watched.best_x, watched.best_f, math.nan
     if result.status != int(Code.INTERRUPTED):
@@ -89,25 +92,25 @@ def run_noisy(call: Call, watched: Watched) -> Any:
     return result
 
 
-def _followed(call: Call, watched: Watched) -> tuple[Any, Array, str]:
+def _followed(call: Call, watched: Watched, units: Array | None) -> tuple[Any, Array, str]:
     """Run COBYQA and what goes on after it; return the last result, the point to be recommended, and what was run."""
     watched.remember(KEPT)
-    result = _run(call, watched, "COBYQA")
+    result = _run(call, watched, _model(start_of(call, watched), units))
     if not _goes_on(result) or left(call, watched) < FEWEST:
         return result, np.array(result.x), "1 start"
     assert watched.best_x is not None
     path = f"COBYQA ended after {watched.nfev} values"
     if call.size > REGRESSION:
-        method = population(call, watched, watched.best_x, noisy=True, size=1.0)
+        method = population(call, watched, watched.best_x, 1.0 if units is None else units, noisy=True)
         result = _run(call, watched, method)
         return result, method.recommended(), f"{path}, then cma"
-    local = _regression(call, watched, watched.best_x)
+    local = _regression(call, watched, watched.best_x, units)
     result = _run(call, watched, local)
     path = f"{path}, then quadratic"
     if not may_search(call) or not _settled(call, watched, result):
         return result, local.recommended(), path
     path = f"{path} until {watched.nfev}, then cma and quadratic"
-    search = population(call, watched, start_of(call, watched), noisy=True)
+    search = population(call, watched, start_of(call, watched), reach(call, watched, units), noisy=True)
     while _settled(call, watched, result):
         whole, spent = watched.budget, watched.nfev
         watched.set_budget(**all_but_a_reserve(call, watched, RESERVE))
@@ -124,7 +127,7 @@ def _followed(call: Call, watched: Watched) -> tuple[Any, Array, str]:
             result = stopped(watched, call.x0, Code.INTERRUPTED, gradient=False)
             break
         if better:
-            local = _regression(call, watched, search.to_x(search.state.arrays["best"]))
+            local = _regression(call, watched, search.to_x(search.state.arrays["best"]), units)
         else:
             local.solver = quadratic()  # without patience: averaging is what is left to do
         result = _run(call, watched, local)
@@ -143,14 +146,19 @@ def _run(call: Call, watched: Watched, method: Any, x0: Array | None = None, **o
     from vamo_bbo.scipy_layer.call import run_scipy
 
     generic = {name: value for name, value in call.options.items() if name in ("maxiter", "disp")}
-    if method == "COBYQA":  # its own limit is another one
+    if method == "COBYQA" or isinstance(method, Stretched):  # its own limit is another one
         options["maxfev"] = int(watched.budget.maxfev or 1)
     return run_scipy(call, method, watched=watched, x0=x0, options={**generic, **options})
 
 
-def _regression(call: Call, watched: Watched, x: Array) -> Asked:
+def _model(x: Array, units: Array | None) -> Any:
+    """Return COBYQA from ``x``, in ``units``."""
+    return "COBYQA" if units is None else Stretched("COBYQA", x, units)
+
+
+def _regression(call: Call, watched: Watched, x: Array, units: Array | None) -> Asked:
     """Return the regression that starts at ``x`` and knows the latest values."""
-    at = Coordinates.around(x, watched, 1.0)
+    at = Coordinates.around(x, watched, 1.0 if units is None else units)
     points, values = watched.latest()
     info = ProblemInfo(
         lower=at.of(at.lower),
@@ -173,13 +181,14 @@ def _is_better(call: Call, watched: Watched, search: Asked, local: Asked) -> boo
     return _lower(old, new)
 
 
-def _restarted(call: Call, watched: Watched) -> tuple[Any, Array, str]:
+def _restarted(call: Call, watched: Watched, units: Array | None) -> tuple[Any, Array, str]:
     """Run COBYQA again and again, until the budget or something else ends it."""
     start, count = call.x0, 0
     while True:
         radius, spent = RADII[count % len(RADII)], watched.nfev
         options = {"initial_tr_radius": radius, "final_tr_radius": 1e-6 * radius}
-        result = _run(call, watched, "COBYQA", start, **options)
+        method = _model(np.asarray(start, dtype=np.float64).reshape(-1), units)
+        result = _run(call, watched, method, start, **options)
         count += 1
         if not _goes_on(result) or watched.nfev == spent:
             return result, np.array(result.x), f"{count} start{'s' if count > 1 else ''}"

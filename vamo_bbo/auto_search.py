@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vamo_bbo._typing import Array
+from vamo_bbo.auto_units import slope_from
 from vamo_bbo.core.types import ProblemInfo
 from vamo_bbo.run.setup import seed_of
 from vamo_bbo.run.stop import Code, default_limits
@@ -57,7 +58,7 @@ def goes_on(call: Call, watched: Watched) -> bool:
     return by_themselves and may_search(call) and left(call, watched) >= FEWEST
 
 
-def search_on(call: Call, watched: Watched, local: Any) -> Any:
+def search_on(call: Call, watched: Watched, local: Any, units: Array | None) -> Any:
     """Spend the rest of the budget on other basins.
 
     Parameters
@@ -68,6 +69,8 @@ def search_on(call: Call, watched: Watched, local: Any) -> Any:
         Counts, and the best point, of the local methods.
     local : OptimizeResult
         Their result.
+    units : (d,) array or None
+        Sizes of the variables, of :func:`~vamo_bbo.auto_units.find_units`.
 
     Returns
     -------
@@ -79,7 +82,7 @@ def search_on(call: Call, watched: Watched, local: Any) -> Any:
 
     whole, spent, best, last = watched.budget, watched.nfev, local, local
     assert watched.best_x is not None
-    method = population(call, watched, watched.best_x)
+    method = population(call, watched, watched.best_x, reach(call, watched, units))
     while left(call, watched) >= FEWEST:
         before = watched.nfev
         watched.set_budget(**all_but_a_reserve(call, watched, RESERVE, POLISH * (call.size + 1)))
@@ -88,7 +91,7 @@ def search_on(call: Call, watched: Watched, local: Any) -> Any:
         if watched.ended not in _SPENT or watched.nfev == before:
             break
         if _gained(watched.best_f, best.fun):
-            best = last = run_scipy(call, "L-BFGS-B", watched=watched, x0=watched.best_x)
+            best = last = run_scipy(call, slope_from(watched.best_x, units), watched=watched, x0=watched.best_x)
             if watched.ended is not None:
                 break
     polished = not _gained(watched.best_f, best.fun)
@@ -132,7 +135,7 @@ class Coordinates:
     upper: Array
 
     @classmethod
-    def around(cls, x: Array, watched: Watched, size: float) -> Coordinates:
+    def around(cls, x: Array, watched: Watched, size: float | Array) -> Coordinates:
         """Return the coordinates of a method that starts at ``x``; ``size`` is the unit where the box is not finite."""
         lower = np.full(x.size, -np.inf) if watched.lower is None else watched.lower
         upper = np.full(x.size, np.inf) if watched.upper is None else watched.upper
@@ -159,22 +162,26 @@ def start_of(call: Call, watched: Watched) -> Array:
     return start if watched.lower is None or watched.upper is None else start.clip(watched.lower, watched.upper)
 
 
-def population(call: Call, watched: Watched, x: Array, *, noisy: bool = False, size: float | None = None) -> Asked:
-    """Return the restarted population that starts at ``x``; ``size`` is the unit where there is no box.
-
-    Default: the larger of the start's own size, 1 if that is 0, and the distance that the best point is from there.
-    """
+def population(call: Call, watched: Watched, x: Array, size: float | Array, *, noisy: bool = False) -> Asked:
+    """Return the restarted population that starts at ``x``; ``size`` is the unit where there is no box."""
     from vamo_bbo.solvers import cma
 
-    assert watched.best_x is not None
-    if size is None:
-        start = start_of(call, watched)
-        size = max(float(np.abs(start).max(initial=0.0)) or 1.0, float(np.abs(watched.best_x - start).max(initial=0.0)))
     at = Coordinates.around(x, watched, size)
     solver = cma(restarts=RESTARTS, restart_strategy="bipop")
     info = ProblemInfo(lower=at.of(at.lower), upper=at.of(at.upper), noisy=noisy)
     state = solver.init(at.of(x.astype(np.float64)), seed=seed_of(call.rng), backend="numpy", info=info)
     return Asked(solver, state, at.to_x)
+
+
+def reach(call: Call, watched: Watched, units: Array | None) -> float | Array:
+    """Return how far to search: the units, at least as far as the best point is from the start.
+
+    Without units they are the size of the start, 1 if that is 0.
+    """
+    assert watched.best_x is not None
+    start = start_of(call, watched)
+    size = units if units is not None else float(np.abs(start).max(initial=0.0)) or 1.0
+    return size * max(1.0, float((np.abs(watched.best_x - start) / size).max(initial=0.0)))
 
 
 def _told(watched: Watched, local: Any, result: Any, spent: int) -> Any:

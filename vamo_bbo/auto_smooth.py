@@ -34,6 +34,7 @@ PAIRS = 50
 FTOL, GTOL = 2.220446049250313e-09, 1e-5
 """scipy's tolerances of L-BFGS-B."""
 _NO_LIMIT = 10**9
+_NO_SLOPE = "L-BFGS-B found no slope to follow, then COBYQA"
 
 
 def descend(call: Call, watched: Watched, units: Array | None) -> Any:
@@ -59,7 +60,7 @@ def descend(call: Call, watched: Watched, units: Array | None) -> Any:
     options = _options(call, abs(watched.best_f))
     result = (_in_turn if call.size <= MODELS else _alone)(call, watched, units, options)
     watched.memory = None
-    return search_on(call, watched, result) if goes_on(call, watched) else result
+    return search_on(call, watched, result, units) if goes_on(call, watched) else result
 
 
 @dataclass(slots=True)
@@ -137,7 +138,8 @@ def _in_turn(call: Call, watched: Watched, units: Array | None, options: dict[st
         turn = _next(slope, model, watched)
     if slope.result is not None and slope.lowest <= model.lowest and not _stuck(slope.result, watched):
         return _counted(slope.result, watched)
-    return _polished(call, watched, model.result, "L-BFGS-B and COBYQA in turn", units, options)
+    stuck = slope.result is not None and _stuck(slope.result, watched)
+    return _polished(call, watched, model.result, _NO_SLOPE if stuck else "L-BFGS-B and COBYQA in turn", units, options)
 
 
 def _next(slope: _Runner, model: _Runner, watched: Watched) -> _Runner | None:
@@ -166,7 +168,7 @@ def _alone(call: Call, watched: Watched, units: Array | None, options: dict[str,
     if call.size > STUCK or watched.best_x is None or not _stuck(result, watched):
         return result
     model = run_scipy(call, "COBYQA", watched=watched, options=_generic(call), x0=watched.best_x)
-    return _polished(call, watched, model, "L-BFGS-B found no slope to follow, then COBYQA", units, options)
+    return _polished(call, watched, model, _NO_SLOPE, units, options)
 
 
 def _options(call: Call, size: float) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from vamo_bbo._typing import Array
-from vamo_bbo.scipy_layer.objective import Watched
+from vamo_bbo.scipy_layer.objective import DIFFERENCE, Watched
 from vamo_bbo.scipy_layer.stretched import Stretched
 
 __all__ = ["find_units", "slope_from"]
@@ -24,9 +24,13 @@ AGREEMENT = 0.7
 
 Starts that are random numbers have sizes that differ, too; there, the spread grows.
 """
+STEP = 0.1
+"""Share of a size by which a variable is changed under noise."""
+NOISES = 3.0
+"""A difference is seen if it is so many standard deviations of a value."""
 
 
-def find_units(watched: Watched, x0: Array, args: tuple[Any, ...]) -> Array | None:
+def find_units(watched: Watched, x0: Array, args: tuple[Any, ...], noisy: bool = False) -> Array | None:
     r"""Return the sizes (d,) of the variables, None where they are alike or the objective does not agree.
 
     Parameters
@@ -37,6 +41,8 @@ def find_units(watched: Watched, x0: Array, args: tuple[Any, ...]) -> Array | No
         The start, within the bounds, and the latest point.
     args : tuple
         Further arguments of the objective.
+    noisy : bool
+        Steps are a tenth of a size, and what is less than three times ``watched.noise`` is no difference.
 
     Notes
     -----
@@ -50,9 +56,11 @@ def find_units(watched: Watched, x0: Array, args: tuple[Any, ...]) -> Array | No
     if given.sum() < 2 or np.ptp(np.log(sizes[given])) < np.log(RATIO):
         return None
     sizes = np.where(given, sizes, np.exp(np.mean(np.log(sizes[given]))))
-    sensitivities = np.abs(watched.differences(x0, args, sizes)) * sizes
-    seen = np.isfinite(sensitivities) & (sensitivities > 0.0)
-    if seen.sum() < 2:
+    share = STEP if noisy else DIFFERENCE
+    sensitivities = np.abs(watched.differences(x0, args, share * sizes)) * sizes
+    least = NOISES * watched.noise / share if noisy else 0.0
+    seen = np.isfinite(sensitivities) & (sensitivities > least)
+    if seen.sum() < max(2, x0.size / 2):
         return None
     logs, units = np.log(sensitivities[seen]), np.log(sizes[seen])
     return sizes if float(np.std(logs)) <= AGREEMENT * float(np.std(logs - units)) else None

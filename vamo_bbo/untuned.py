@@ -45,7 +45,7 @@ class Untuned:
     >>> from vamo_bbo.recipes import Plain
     >>> sgd = Untuned(Plain(FirstOrder()))
     >>> len(sgd.arrays(ProblemInfo(n_samples=9, gradient="full"), 4, 3)), len(sgd.arrays(ProblemInfo(), 4, 3))
-    (7, 0)
+    (8, 0)
     """
 
     recipe: Recipe

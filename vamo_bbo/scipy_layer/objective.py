@@ -21,13 +21,14 @@ from vamo_bbo.run.stop import Budget, Code
 from vamo_bbo.scipy_layer.guarded import Guarded, Mapper, StopRun
 from vamo_bbo.scipy_layer.memory import Memory
 
-__all__ = ["Guarded", "Mapper", "StopRun", "Watched"]
+__all__ = ["DIFFERENCE", "Guarded", "Mapper", "StopRun", "Watched"]
 
 
 _TRIES_AT_START = 3
 _MEAN_DIFFERENCE = 2.0 / math.sqrt(math.pi)
 """Mean distance of two draws of the standard normal distribution."""
-_FINITE_DIFFERENCE = math.sqrt(float(np.finfo(np.float64).eps))
+DIFFERENCE = math.sqrt(float(np.finfo(np.float64).eps))
+"""Share of a variable's size by which differences change it, as in scipy."""
 
 
 class Watched:
@@ -450,15 +451,14 @@ class Watched:
         x = np.array(x)
         if not math.isfinite(self._base):
             self._evaluate(x, args)
-        return self.differences(x, args, np.maximum(1.0, np.abs(x)), g)
+        return self.differences(x, args, DIFFERENCE * np.maximum(1.0, np.abs(x)), g)
 
-    def differences(self, x: Array, args: tuple[Any, ...], sizes: Array, g: Array | None = None) -> Array:
-        """Return forward differences (d,) at x, the latest point, with steps in proportion to ``sizes`` (d,).
+    def differences(self, x: Array, args: tuple[Any, ...], steps: Array, g: Array | None = None) -> Array:
+        """Return forward differences (d,) at x, the latest point, with these positive steps (d,).
 
         Only where ``g`` is not finite, if it is given; 0 where the bounds leave no step.
         """
         out = np.full(x.size, np.nan) if g is None else np.array(g, dtype=np.float64)
-        steps = _FINITE_DIFFERENCE * sizes
         if self.upper is not None:
             steps = np.where(x + steps > self.upper, -steps, steps)
         if self.lower is not None:

@@ -59,6 +59,7 @@ class Stretched:
         hessp: Any = None,
         bounds: Any = None,
         constraints: Any = (),
+        tol: float | None = None,
         **options: Any,
     ) -> OptimizeResult:
         """Run the method."""
@@ -82,6 +83,7 @@ class Stretched:
             "method": self.method,
             "bounds": Bounds((lower - self.origin) / self.scale, (upper - self.origin) / self.scale) if boxed else None,
             "callback": None if callback is None else show,
+            "tol": tol,
             "options": options,
         }
         result: Any = minimize(lambda z: fun(to_x(z), *args), np.zeros(self.origin.size), **arguments)  # type: ignore[misc]
