@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -139,6 +140,14 @@ def surrogate(name: str, hidden: int = 32, iterations: int = 60) -> tuple[Networ
     return network, np.asarray(found.x)
 
 
+CHUNK = 1_000_000
+"""Numbers of one call of onnxruntime: 1,275 MNIST images or 6 photographs of 224 x 224.
+
+Measured: EfficientNet-Lite0 takes 10 ms an image in calls of up to 20 and 35 ms in calls of 50 or 100, which leave the
+processor's cache.
+"""
+
+
 class OnnxModel:
     """An ONNX file as a model.
 
@@ -164,12 +173,16 @@ class OnnxModel:
         return OnnxModel, (self.path, self.shift, self.scale, self.threads)
 
     def __call__(self, images: Array) -> Array:
-        """Classify (k, c, h, w) images in chunks of at most 500."""
+        """Classify (k, c, h, w) images in chunks of at most :data:`CHUNK` numbers."""
+        step = max(1, CHUNK // max(1, math.prod(images.shape[1:])))
+        chunks = [self._scores(images[k : k + step]) for k in range(0, len(images), step)]
+        return np.concatenate(chunks).astype(float) if chunks else np.zeros((0, 0))
+
+    def _scores(self, images: Array) -> Array:
         if self.scale != 1.0:
             images = (images * 255.0 - self.shift) / self.scale
-        inputs = np.ascontiguousarray(images, dtype=np.float32)
-        chunks = [self.session.run(None, {self.name: inputs[k : k + 500]})[0] for k in range(0, len(inputs), 500)]
-        return np.concatenate(chunks).astype(float) if chunks else np.zeros((0, 0))
+        scores: Array = self.session.run(None, {self.name: np.ascontiguousarray(images, dtype=np.float32)})[0]
+        return scores
 
 
 @cache
