@@ -143,9 +143,10 @@ class Recorder:
         """Record the point ``x`` at ``cost``."""
         norm2 = float("nan")
         with np.errstate(all="ignore"):
-            value = self.problem.value(x)
             if self.gradients and self.problem.has_gradient:
-                gradient = self.problem.gradient(x)
+                value, gradient = self.problem.value_and_gradient(x)
                 norm2 = float(gradient @ gradient)
+            else:
+                value = self.problem.value(x)
         self.samples.append(Sample(cost, value, norm2))
         self._next = cost + self.budget / self.looks
