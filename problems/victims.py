@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -146,6 +146,56 @@ CHUNK = 1_000_000
 Measured: EfficientNet-Lite0 takes 10 ms an image in calls of up to 20 and 35 ms in calls of 50 or 100, which leave the
 processor's cache.
 """
+
+
+class TorchNetworks:
+    """Torch networks as one surrogate with the methods of :class:`problems.networks.Network` that an attack uses.
+
+    Parameters
+    ----------
+    torch : module
+        The package.
+    modules : sequence of torch.nn.Module
+        Networks of the same inputs and classes; the surrogate's scores are the mean of theirs.
+    shape : (c, h, w)
+        Of an image.
+    """
+
+    def __init__(self, torch: Any, modules: Sequence[Any], shape: tuple[int, int, int]) -> None:
+        self.torch, self.modules, self.shape = torch, modules, shape
+
+    def scores(self, x: Array, inputs: Array) -> Array:
+        """Return the class scores of (n, c h w) inputs, (n, classes); ``x`` is not used, the networks hold theirs."""
+        with self.torch.no_grad():
+            return np.asarray(self._scores(self._tensor(inputs)).numpy(), dtype=float)
+
+    def input_gradient(self, x: Array, inputs: Array, outer: Array) -> Array:
+        """Return the gradient of ``sum(outer * scores)`` in the inputs, (n, c h w)."""
+        images = self._tensor(inputs).requires_grad_()
+        self._scores(images).backward(self.torch.from_numpy(outer.astype(np.float32)))
+        return np.asarray(images.grad.numpy(), dtype=float).reshape(inputs.shape)
+
+    def _tensor(self, inputs: Array) -> Any:
+        return self.torch.from_numpy(inputs.reshape(-1, *self.shape).astype(np.float32))
+
+    def _scores(self, images: Any) -> Any:
+        return self.torch.stack([module(images) for module in self.modules]).mean(0)
+
+
+@cache
+def siblings(n: int = 3) -> tuple[TorchNetworks, Array]:
+    """Return ``n`` networks made as :func:`mnist_cnn` is, from the seeds 1 to ``n``, as one surrogate; no parameters.
+
+    No attacker has a better one: it is the model's own architecture, trained on the model's own data.
+    """
+    torch = require("torch", why="Training surrogates")
+    modules = []
+    for seed in range(1, n + 1):
+        torch.manual_seed(seed)
+        module = convolutional(torch)
+        _train(torch, module, seed)
+        modules.append(module.eval())
+    return TorchNetworks(torch, modules, (1, 28, 28)), np.empty(0)
 
 
 class OnnxModel:
