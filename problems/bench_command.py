@@ -73,7 +73,7 @@ def command(options: argparse.Namespace) -> None:
     tasks = [bench.Task(n, m, seed, budgets[n]) for n in names for seed in range(options.seeds) for m in chosen]
     stem = f"bench_{options.suite}" if options.suite else "bench"
     rows = bench.run(tasks, options.out / f"{stem}.csv", jobs=options.jobs, time_limit=options.time_limit)
-    print(f"{len(rows)} of {len(tasks)} runs done")
+    print(f"{len(rows)} of {len(tasks)} runs done" + ("" if len(rows) == len(tasks) else "; start again to go on"))
     _report(profiles.complete(rows, len(chosen) * options.seeds), options, stem)
     failed = [row for row in rows if row["error"] and row["method"] not in peers.PEERS]
     if failed:

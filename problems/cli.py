@@ -169,5 +169,8 @@ def _reference(options: argparse.Namespace) -> None:
     problem = registry.get(options.name)
     value, x = solve(problem, n_starts=options.starts, n_evaluations=options.evaluations)
     stored = "none" if problem.reference is None else f"{problem.reference.value:.10f}"
-    gradient = problem.gradient(x)
-    print(f"{problem.name}: found {value:.10f}, squared gradient norm {gradient @ gradient:.1e}; stored {stored}")
+    found = f"found {value:.10f}"
+    if problem.has_gradient:
+        gradient = problem.gradient(x)
+        found += f", squared gradient norm {gradient @ gradient:.1e}"
+    print(f"{problem.name}: {found}; stored {stored}")

@@ -65,9 +65,9 @@ def solve(
 
 def _descend(problem: Problem, x0: Array, n_evaluations: int) -> tuple[float, Array]:
     found = _optimize.minimize(
-        problem.value,
+        problem.value_and_gradient,
         x0,
-        jac=problem.gradient,
+        jac=True,
         method="L-BFGS-B",
         bounds=_pairs(problem),
         options={"maxiter": 5000, "maxfun": n_evaluations, "maxcor": 30, "ftol": 1e-15, "gtol": 1e-9},

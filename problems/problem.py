@@ -179,6 +179,18 @@ class Problem:
             total += len(idx) * _mean_gradient(objective, x, idx)
         return total / objective.n_samples
 
+    def value_and_gradient(self, x: Array) -> tuple[float, Array]:
+        """Return the full objective and its gradient, in one pass over the data where the sum can do that."""
+        objective = self.objective
+        if not isinstance(objective, FiniteSum) or objective.value_and_grad is None:
+            return self.value(x), self.gradient(x)
+        value, gradient = 0.0, np.zeros(self.dimension)
+        for idx in _chunks(objective):
+            losses, mean = objective.value_and_grad(x, idx)
+            value += float(np.sum(losses))
+            gradient += len(idx) * np.asarray(mean)
+        return value / objective.n_samples, gradient / objective.n_samples
+
 
 def _mean_gradient(objective: FiniteSum, x: Array, idx: Array) -> Array:
     if objective.grad is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -11,6 +11,7 @@ import numpy as np
 
 from problems import registry
 from problems.data import require
+from problems.peers import PEERS
 from problems.plots import COLOURS
 from problems.problem import Array
 
@@ -150,12 +151,11 @@ def _panels(panels: Sequence[tuple[str, dict[str, Array]]], end: float, label: s
     figure = require("matplotlib.figure", "matplotlib", why="A picture").Figure(
         (max(4.4 * len(panels), 7.5), 4.9), layout="constrained"
     )
-    styles: list[tuple[str, str]] = [(colour, line) for line in ("-", "--", ":") for colour in COLOURS]
-    colours = dict(zip(panels[0][1], styles, strict=False))
+    styles = _styles(panels[0][1])
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axis, (name, counts) in zip(axes, panels, strict=True):
         for method, needed in counts.items():
-            _step(axis, needed, end, method, *colours[method])
+            _step(axis, needed, end, method, *styles[method])
         axis.set(xscale="log", xlabel="values / (d + 1)", title=name, ylim=(0, 1.02))
         axis.grid(alpha=0.3)
     axes[0].set_ylabel(label)
@@ -163,6 +163,19 @@ def _panels(panels: Sequence[tuple[str, dict[str, Array]]], end: float, label: s
     figure.legend(handles, labels, loc="outside lower center", ncols=min(7, len(panels) * 3), frameon=False, fontsize=8)
     figure.suptitle(title)
     figure.savefig(path, dpi=110)
+
+
+def _styles(methods: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Return colour and line by method: ours in full lines, peers in dashed and then dotted ones."""
+    groups: tuple[list[str], list[str]] = ([], [])
+    for method in methods:
+        groups[method in PEERS].append(method)
+    lines: tuple[tuple[str, ...], ...] = (("-", "-."), ("--", ":"))
+    return {
+        method: style
+        for names, kinds in zip(groups, lines, strict=True)
+        for method, style in zip(names, ((colour, line) for line in kinds for colour in COLOURS), strict=False)
+    }
 
 
 def _step(axis: Any, needed: Array, end: float, method: str, colour: str, line: str) -> None:

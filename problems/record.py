@@ -107,6 +107,11 @@ class Recorder:
     gradients : bool, default True
         Whether the squared norm of the full gradient is recorded too.
 
+    Attributes
+    ----------
+    over : bool
+        Whether the run was stopped at its budget.
+
     Notes
     -----
     Looking is not counted: it uses the problem's own functions, not the ones that the run counts.
@@ -119,6 +124,7 @@ class Recorder:
     looks: int = 50
     gradients: bool = True
     samples: list[Sample] = field(default_factory=list)
+    over: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         self._next = 0.0
@@ -130,15 +136,17 @@ class Recorder:
         if cost >= min(self._next, self.budget):
             self.look(np.asarray(intermediate_result.x), cost)
         if cost >= self.budget:
+            self.over = True
             raise StopIteration
 
     def look(self, x: Array, cost: float) -> None:
         """Record the point ``x`` at ``cost``."""
         norm2 = float("nan")
         with np.errstate(all="ignore"):
-            value = self.problem.value(x)
             if self.gradients and self.problem.has_gradient:
-                gradient = self.problem.gradient(x)
+                value, gradient = self.problem.value_and_gradient(x)
                 norm2 = float(gradient @ gradient)
+            else:
+                value = self.problem.value(x)
         self.samples.append(Sample(cost, value, norm2))
         self._next = cost + self.budget / self.looks

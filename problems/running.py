@@ -98,4 +98,5 @@ def run(
         )
     x = np.asarray(result.x, dtype=float)
     recorder.look(x, counted.cost(grad_cost))
-    return Run(tuple(recorder.samples), x, counted.values, counted.gradients, str(result.message))
+    message = "The budget is spent." if recorder.over else str(result.message)
+    return Run(tuple(recorder.samples), x, counted.values, counted.gradients, message)

@@ -83,7 +83,9 @@ class UniversalAttack:
         """Say whether every image is misclassified."""
         return self.fooled(x) == 1.0
 
-    def surrogate_gradient(self, network: Network, parameters: Array, x: Array, idx: Array) -> Array:
+    def surrogate_gradient(
+        self, network: Network | victims.TorchNetworks, parameters: Array, x: Array, idx: Array
+    ) -> Array:
         """Return the mean gradient over ``idx`` of the same loss with ``network`` in place of the model, (d,).
 
         No query: this is what an attacker computes at home.

@@ -24,6 +24,7 @@ from problems.attack import (
 )
 from problems.networks import Network
 from problems.universal import UniversalAttack
+from problems.victims import TorchNetworks
 
 SHAPE = (2, 6, 5)
 
@@ -218,6 +219,21 @@ def test_surrogate_gradient_is_the_gradient_when_the_surrogate_is_the_model() ->
         step = 1e-6 * np.eye(attack.size)[j]
         difference = (attack.losses(x + step, idx) - attack.losses(x - step, idx)).mean() / 2e-6
         assert gradient[j] == pytest.approx(difference, rel=1e-5, abs=1e-7)
+
+
+def test_torch_networks_as_a_surrogate_have_the_mean_of_their_scores_and_its_gradient() -> None:
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    modules = [torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(60, 3), torch.nn.Tanh()) for _ in range(2)]
+    surrogate, rng = TorchNetworks(torch, modules, SHAPE), np.random.default_rng(0)
+    inputs, outer = rng.uniform(size=(4, 60)), rng.standard_normal((4, 3))
+    one_by_one = [TorchNetworks(torch, [module], SHAPE).scores(np.empty(0), inputs) for module in modules]
+    np.testing.assert_allclose(surrogate.scores(np.empty(0), inputs), np.mean(one_by_one, axis=0), rtol=1e-6)
+    gradient = surrogate.input_gradient(np.empty(0), inputs, outer)
+    direction = rng.standard_normal(inputs.shape)
+    ahead, behind = (surrogate.scores(np.empty(0), inputs + h * direction) for h in (1e-2, -1e-2))
+    difference = np.sum(outer * (ahead - behind)) / 2e-2
+    assert np.sum(gradient * direction) == pytest.approx(difference, rel=1e-2)  # float32
 
 
 def test_the_benchmark_counts_to_the_first_success_or_the_budget() -> None:

@@ -82,6 +82,16 @@ def test_gradient_agrees_with_differences(problem: Problem) -> None:
         assert difference == pytest.approx(float(gradient @ direction), abs=2e-4 * scale + 1e-7)
 
 
+@conforming(lambda problem: problem.kind != "simulator")
+def test_value_and_gradient_in_one_pass_are_the_same(problem: Problem) -> None:
+    if not problem.has_gradient:
+        pytest.skip("it has no gradient")
+    x = near_start(problem, 5)
+    value, gradient = problem.value_and_gradient(x)
+    assert value == pytest.approx(problem.value(x), rel=1e-12)
+    np.testing.assert_allclose(gradient, problem.gradient(x), rtol=1e-9, atol=1e-14)
+
+
 @conforming(lambda problem: problem.kind == "finite_sum")
 def test_samples_average_to_the_value(problem: Problem) -> None:
     objective = problem.objective

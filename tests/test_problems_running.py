@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -95,3 +97,19 @@ def test_command_line_explains_a_wrong_option(capsys) -> None:
 def test_reference_command(capsys) -> None:
     assert cli.main(["reference", "logistic-l2-breast-cancer", "--starts", "1"]) == 0
     assert "found 0.05982947" in capsys.readouterr().out
+
+
+def test_reference_command_without_a_gradient(capsys) -> None:
+    assert cli.main(["reference", "beale-2", "--starts", "1"]) == 0
+    assert "found 0.0000000000; stored" in capsys.readouterr().out
+
+
+def test_the_last_line_of_a_run_says_that_the_budget_is_spent() -> None:
+    assert run(problems.get("logistic-breast-cancer"), "sgd", budget=3000).message == "The budget is spent."
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    command = [sys.executable, "-m", "problems", "list"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
