@@ -236,3 +236,17 @@ def test_noise_alone_shows_no_units():
         watched.noise = 1.0
         found.append(find_units(watched, SIZES, (), noisy=True))
     assert all(one is None for one in found)
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-3])
+def test_a_given_scale_is_the_unit_of_every_stage(noise):
+    """The rest of the budget is searched, too: only the far valley has the low value."""
+    random = np.random.default_rng(5)
+
+    def two_valleys(x):
+        fine = (x[1] * 1e5 - 0.2) ** 2 + noise * random.standard_normal()
+        return float(min((x[0] / 1e4) ** 2, (x[0] / 1e4 - 1.5) ** 2 - 1.0) + fine)
+
+    result = vb.minimize(two_valleys, [1e2, 1e-6], x_scale=[1e4, 1e-5], maxfev=900, rng=0)
+    np.testing.assert_allclose(result.x, [1.5e4, 2e-6], rtol=0.1)
+    assert "cma" in result.message

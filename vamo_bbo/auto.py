@@ -13,7 +13,7 @@ from vamo_bbo.auto_smooth import PAIRS, descend
 from vamo_bbo.auto_sums import DIFFERENCES, choose_for_sum
 from vamo_bbo.auto_units import find_units
 from vamo_bbo.problem import FiniteSum
-from vamo_bbo.run.setup import parse_x0
+from vamo_bbo.run.setup import parse_x0, scale_of
 from vamo_bbo.run.stop import Budget, Code
 from vamo_bbo.scipy_layer.memory import Memory
 from vamo_bbo.scipy_layer.methods import stopped
@@ -103,14 +103,15 @@ def run_auto(call: Call) -> Any:
 
     parse_x0(call.x0)  # a start that no method can use is refused before anything is evaluated
     noisy, watched, units, choice = bool(call.noisy), None, None, None
-    plain = not isinstance(call.fun, FiniteSum) and not call.has_gradient and call.x_scale is None
+    given = scale_of(call.x_scale, call.size, None)
+    plain = not isinstance(call.fun, FiniteSum) and not call.has_gradient
     if plain and not call.needs_ours and (call.limits.get("maxfev") or _PROBE_FROM) >= _PROBE_FROM:
         watched, args, x0 = _watch(call)
         try:
             if call.noisy is not False:
                 noisy = watched.differs_at(x0, args) or noisy
             choice = choose(call, noisy)
-            units = _units(call, choice, watched, x0, noisy)
+            units = _units(call, choice, watched, x0, noisy) if given is None else given
         except StopRun as stop:
             return stopped(watched, x0, stop.code, stop.detail)
         except KeyboardInterrupt:
@@ -119,10 +120,10 @@ def run_auto(call: Call) -> Any:
             return stopped(watched, x0, Code.INTERRUPTED)
     choice = choice or choose(call, noisy)
     call.noisy = call.noisy or noisy
-    if watched is not None and choice.method == "L-BFGS-B":
-        result = descend(call, watched, units)
-    elif watched is not None and noisy and choice.method == "COBYQA" and not call.constrained:
-        result = run_noisy(call, watched, units)
+    modelled = noisy and choice.method == "COBYQA" and not call.constrained
+    if watched is not None and (modelled or choice.method == "L-BFGS-B"):
+        call.x_scale = None
+        result = (run_noisy if modelled else descend)(call, watched, units)
     elif watched is not None:
         call.x_scale = units
         if call.limits.get("maxfev") is not None:

@@ -118,7 +118,7 @@ class _Runner:
 
 def _in_turn(call: Call, watched: Watched, units: Array | None, options: dict[str, Any]) -> Any:
     """Give the turn to the method that promises the lower value, until the one that is ahead has ended."""
-    watched.memory = watched.memory or Memory()
+    watched.memory = watched.memory or Memory()  # with x_scale nobody has set it
     start = np.asarray(call.x0)
     slope = _Runner(slope_from(start, units), options, start, watched.best_f)
     ended = slope.take_turn(call, watched)
