@@ -250,3 +250,30 @@ def test_a_given_scale_is_the_unit_of_every_stage(noise):
     result = vb.minimize(two_valleys, [1e2, 1e-6], x_scale=[1e4, 1e-5], maxfev=900, rng=0)
     np.testing.assert_allclose(result.x, [1.5e4, 2e-6], rtol=0.1)
     assert "cma" in result.message
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-2])
+@pytest.mark.parametrize("answer", [lambda v: np.array([v]), np.float64, np.array], ids=["array", "float64", "0-d"])
+def test_an_objective_may_write_to_x_and_answer_in_an_array(noise, answer):
+    random = np.random.default_rng(6)
+
+    def fun(x):
+        seen.append(x.copy())
+        value = float(np.sum((x / SIZES[:3] - 1.0) ** 2)) + noise * random.standard_normal()
+        x[:] = 7.0
+        return answer(value)
+
+    for size in (SIZES[:3], np.full(3, 2.0) * SIZES[:3]):
+        seen = []
+        bounds = [(0.0, 3 * s) for s in SIZES[:3]]
+        result = vb.minimize(fun, 0.4 * size, bounds=bounds, maxfev=200, rng=0)
+        assert result.nfev == len(seen) <= 200
+        assert (np.array(seen) <= 3 * SIZES[:3]).all()
+        np.testing.assert_allclose(result.x / SIZES[:3], 1.0, atol=0.3 if noise else 1e-3)
+
+
+def test_fixed_variables_leave_nothing_to_search():
+    result = vb.minimize(lambda x: float(x @ x), [1.0, 2.0], bounds=[(1, 1), (2, 2)], maxfev=200)
+    assert (result.fun, result.success) == (5.0, True)
+    scaled = vb.minimize(lambda x: float(x @ x), [1.0, 2.0], bounds=[(1, 1), (2, 2)], x_scale=[1, 5], maxfev=3)
+    assert scaled.fun == 5.0

@@ -169,7 +169,7 @@ def _units(call: Call, choice: Choice, watched: Watched, x0: Array, noisy: bool)
 
     if choice.method == "L-BFGS-B":
         watched.memory = Memory()
-        watched(x0, *call.arguments)
+        watched(x0.copy(), *call.arguments)
     elif (
         call.constrained
         or call.levels is not None

@@ -9,7 +9,18 @@ import numpy as np
 
 from vamo_bbo._typing import Array
 
-__all__ = ["Memory"]
+__all__ = ["Memory", "number"]
+
+
+def number(value: Any) -> float:
+    """Return what an objective has answered as a float, NaN where it is no single number.
+
+    Examples
+    --------
+    >>> number(np.array([2.0])), number([1, 2])
+    (2.0, nan)
+    """
+    return float(np.real(np.asarray(value).reshape(-1)[0])) if np.size(value) == 1 else math.nan
 
 
 class Memory:
@@ -65,9 +76,8 @@ class Memory:
         if steps.shape != (x.size, x.size) or not (moved.sum(axis=1) == 1).all() or not moved.any(axis=0).all():
             return
         gradient = np.zeros(x.size)
-        gradient[moved.argmax(axis=1)] = (np.array(values, dtype=float) - value) / steps[moved]
+        gradient[moved.argmax(axis=1)] = (np.array([number(one) for one in values]) - value) / steps[moved]
         self.gradients.append((x.copy(), gradient))
 
     def _see(self, value: Any) -> None:
-        if np.size(value) == 1:
-            self.lowest = min(self.lowest, float(np.real(np.asarray(value).reshape(-1)[0])))
+        self.lowest = min(self.lowest, number(value))

@@ -15,6 +15,7 @@ from vamo_bbo._typing import Array
 from vamo_bbo.problem import FiniteSum
 from vamo_bbo.run.failures import FailurePolicy
 from vamo_bbo.run.stop import Budget, Code, is_success, message
+from vamo_bbo.scipy_layer.memory import number
 from vamo_bbo.scipy_layer.objective import Mapper, StopRun, Watched
 from vamo_bbo.scipy_layer.wrappers import (
     chosen,
@@ -236,7 +237,7 @@ class _Run:
             result.nfev = type(result.nfev)(watched.nfev)
         if result.get("njev") != watched.njev and "njev" in result and bool(self.raw_jac) and watched.njev:
             result.njev = watched.njev
-        value = float(np.real(result.fun)) if np.size(result.fun) == 1 else np.nan
+        value = number(result.fun)
         # a clean run ends where scipy says, whatever lower values its line searches and differences have passed
         doubtful = watched.failures.count > 0 or not np.isfinite(value) or watched.known_best is not None
         if doubtful and watched.best_x is not None and watched.best_violation <= 0.0:

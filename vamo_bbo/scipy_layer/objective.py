@@ -19,7 +19,7 @@ from vamo_bbo.run.failures import FailureLog, FailurePolicy, FailureRecord, fail
 from vamo_bbo.run.history import History, StepRecord
 from vamo_bbo.run.stop import Budget, Code
 from vamo_bbo.scipy_layer.guarded import Guarded, Mapper, StopRun
-from vamo_bbo.scipy_layer.memory import Memory
+from vamo_bbo.scipy_layer.memory import Memory, number
 
 __all__ = ["DIFFERENCE", "Guarded", "Mapper", "StopRun", "Watched"]
 
@@ -125,14 +125,15 @@ class Watched:
             return math.inf
         if self._answers is not None:
             return self._answers.pop(0)
-        told = None if self.memory is None else self.memory.recall(x)
+        point = np.array(x)  # the user's function may write to x
+        told = None if self.memory is None else self.memory.recall(point)
         if told is not None:
-            self._base, self._base_x = float(np.real(told)), np.array(x)
+            self._base, self._base_x = number(told), point
             return told
         known, self._known = self._known, None
         told = known[1] if known is not None and np.array_equal(known[0], x) else self._evaluate(x, args)
         if self.memory is not None:
-            self.memory.keep(x, told)
+            self.memory.keep(point, told)
         return told
 
     def offer_known(self, points: Array, values: Array) -> None:
@@ -146,8 +147,8 @@ class Watched:
 
     def differs_at(self, x: Array, args: tuple[Any, ...]) -> bool:
         """Evaluate twice at ``x`` and return whether the values differ; the first serves the next request for it."""
-        first = self._evaluate(x, args)
-        second = self._evaluate(x, args)
+        first = self._evaluate(x.copy(), args)
+        second = self._evaluate(x.copy(), args)
         noisy = bool(np.asarray(first != second).any())
         if np.size(first) == 1 and np.asarray(first).dtype.kind in "biuf":
             self.noise = float(np.abs(np.asarray(first - second)).max()) / _MEAN_DIFFERENCE
@@ -156,7 +157,7 @@ class Watched:
 
     def plain(self, x: Array, args: tuple[Any, ...]) -> float:
         """Evaluate once at ``x``, outside any method."""
-        return float(np.asarray(self._evaluate(x, args)).reshape(-1)[0])
+        return number(self._evaluate(x.copy(), args))
 
     def remember(self, count: int) -> None:
         """Keep the ``count`` latest points and their values."""
@@ -252,7 +253,7 @@ class Watched:
 
     def generation(self, points: Sequence[Array], args: tuple[Any, ...]) -> list[float]:
         """Return the values of independent points, all or none within the budget; NaN where one is skipped."""
-        return [float(np.real(value)) for value in self._round([(x, args) for x in points], self._member)]
+        return [number(value) for value in self._round([(x, args) for x in points], self._member)]
 
     def _member(self, x: Array, args: tuple[Any, ...], raw: Any, exception: Exception | None, log: str | None) -> Any:
         value, trouble = self._checked(raw, exception)
@@ -471,5 +472,5 @@ class Watched:
             legs.append((x.copy(), args))
             legs[-1][0][k] += steps[k]
         for k, value in zip(moved, self._legs(legs), strict=True):
-            out[k] = (value - self._base) / steps[k]
+            out[k] = (number(value) - self._base) / steps[k]
         return out

@@ -133,9 +133,9 @@ class Scaled:
                 result[name] = value / scale
             elif isinstance(value, list):  # trust-constr: Jacobians of the constraints
                 result[name] = [_columns(one, 1.0 / scale) for one in value]
-        if "hess" in result:
+        if result.get("hess") is not None:
             result.hess = both_sides(result.hess, 1.0 / scale)
-        if "hess_inv" in result:
+        if result.get("hess_inv") is not None:
             result.hess_inv = both_sides(result.hess_inv, scale)
         if "direc" in result:
             result.direc = result.direc * scale

@@ -72,10 +72,14 @@ class Stretched:
             x: Array = (self.origin + self.scale * z).clip(lower, upper)  # the product may round to just outside
             return x
 
-        def show(intermediate_result: OptimizeResult) -> Any:
+        def show(z: Array) -> Any:  # with fixed variables scipy does not hand out intermediate results
             assert callback is not None
-            shown: Any = OptimizeResult({**intermediate_result, "x": to_x(intermediate_result.x)})  # type: ignore[call-arg]
-            return callback(intermediate_result=shown) if wants_result(callback) else callback(shown.x)
+            x = to_x(z)
+            if not wants_result(callback):
+                return callback(x)
+            shown: Any = OptimizeResult()
+            shown.x, shown.fun = x, fun.value_at(x)
+            return callback(intermediate_result=shown)
 
         if takes_map(self.method.lower()):
             options["workers"] = fun.map
@@ -88,9 +92,9 @@ class Stretched:
         }
         result: Any = minimize(lambda z: fun(to_x(z), *args), np.zeros(self.origin.size), **arguments)  # type: ignore[misc]
         result.x = to_x(result.x)
-        if "jac" in result:
+        if result.get("jac") is not None:
             result.jac = result.jac / self.scale
-        if "hess_inv" in result:
+        if result.get("hess_inv") is not None:
             result.hess_inv = both_sides(result.hess_inv, self.scale)
         return result  # type: ignore[no-any-return]
 
