@@ -202,7 +202,7 @@ def wall() -> None:
                 if peers.full(data, model.coef_[0]) <= target:
                     results.setdefault(f"scikit-learn saga, {label}, {passes} passes", []).append(seconds)
                     break
-        for batch in (None, 64, 128, 256):
+        for batch in (None, 64, 128, 256, 512):
             results.setdefault(f"vamo(batch_size={batch})", []).append(_seconds(problem, data, target, batch))
     for label, seconds_ in sorted(results.items(), key=lambda item: float(np.median(item[1]))):
         kept = seconds_[1:]
