@@ -248,12 +248,17 @@ def _sums(products: FloatArray) -> FloatArray:
         for start in range(0, size, layout.LANES):
             part = products[:, start : start + layout.LANES]
             lanes[:, : part.shape[1]] += part
-    else:  # lanes beyond the first power of two only add 0
-        lanes = np.zeros((count, 1 << (size - 1).bit_length()))
-        lanes[:, :size] += products
-    width = lanes.shape[1]
+        size = layout.LANES
+    else:
+        lanes = products
+    width = 1 << (size - 1).bit_length()
     while width > 1:
         width //= 2
-        lanes = lanes[:, :width] + lanes[:, width:]
+        if size == 2 * width:
+            lanes = lanes[:, :width] + lanes[:, width:]
+        else:  # the lanes that are missing would only add 0
+            longer, lanes = lanes, lanes[:, :width].copy()
+            lanes[:, : size - width] += longer[:, width:]
+        size = width
     sums: FloatArray = lanes[:, 0] + 0.0
     return sums
