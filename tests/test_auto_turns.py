@@ -277,3 +277,40 @@ def test_fixed_variables_leave_nothing_to_search():
     assert (result.fun, result.success) == (5.0, True)
     scaled = vb.minimize(lambda x: float(x @ x), [1.0, 2.0], bounds=[(1, 1), (2, 2)], x_scale=[1, 5], maxfev=3)
     assert scaled.fun == 5.0
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_an_exact_gradient_is_used_in_the_units_of_the_start(paired):
+    gradients = []
+
+    def slope(p):
+        gradients.append(p.copy())
+        return np.array([capacitor(p + 1e-30j * e).imag / 1e-30 for e in np.eye(3)])
+
+    def capacitor(p):
+        volts = p[0] * (1.0 - np.exp(-CHARGE / (p[1] * p[2])))
+        return np.mean((volts - 5.0 * (1.0 - np.exp(-CHARGE / 1e-3))) ** 2) + 1e-2 * (p[1] / 1e3 - 1.0) ** 2
+
+    start = np.array([3.0, 3e3, 3e-7])
+    value = Counted(lambda p: capacitor(p))
+    both = (lambda p: (value(p), slope(p))) if paired else value
+    result = vb.minimize(both, start, jac=True if paired else slope, rng=0)
+    np.testing.assert_allclose(result.x, [5.0, 1e3, 1e-6], rtol=1e-2)
+    assert (result.nfev, result.njev) == (len(value.points), len(gradients))
+    assert np.abs(result.jac * result.x).max() < 1e-3
+    value.points.clear()
+    gradients.clear()
+    limited = vb.minimize(both, start, jac=True if paired else slope, maxjev=12, maxfev=15)
+    assert (limited.nfev, limited.njev) == (len(value.points), len(gradients))
+    assert limited.njev <= 12
+    if not paired:
+        assert vb.minimize(both, start, jac=slope, maxjev=0).njev == 0
+    assert limited.nfev <= 15
+
+
+def test_a_gradient_that_fails_at_the_start_leaves_the_units_alone():
+    def slope(x):
+        raise ZeroDivisionError
+
+    result = vb.minimize(lambda x: float(np.sum((x / SIZES[:3] - 1.0) ** 2)), 0.5 * SIZES[:3], jac=slope, maxfev=100)
+    assert result.n_failed > 0

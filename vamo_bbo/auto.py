@@ -11,7 +11,7 @@ from vamo_bbo._typing import Array
 from vamo_bbo.auto_noisy import REGRESSION, run_noisy
 from vamo_bbo.auto_smooth import PAIRS, descend
 from vamo_bbo.auto_sums import DIFFERENCES, choose_for_sum
-from vamo_bbo.auto_units import find_units
+from vamo_bbo.auto_units import agree, find_units, sizes_of
 from vamo_bbo.problem import FiniteSum
 from vamo_bbo.run.setup import parse_x0, scale_of
 from vamo_bbo.run.stop import Budget, Code
@@ -28,7 +28,7 @@ __all__ = ["Choice", "choose", "has_cma", "run_auto"]
 SMALL = 100
 """Most variables for which a model of the objective (COBYQA) or a population (CMA-ES) is affordable."""
 _PROBE_FROM = 10
-"""The second value at x0 is left out below this budget."""
+"""The second value at x0, and what units would take, are left out below this budget."""
 _FEW = 10_000
 """Most variables of which L-BFGS-B remembers more than scipy's ten steps."""
 
@@ -105,7 +105,7 @@ def run_auto(call: Call) -> Any:
     noisy, watched, units, choice = bool(call.noisy), None, None, None
     given = scale_of(call.x_scale, call.size, None)
     plain = not isinstance(call.fun, FiniteSum) and not call.has_gradient
-    if plain and not call.needs_ours and (call.limits.get("maxfev") or _PROBE_FROM) >= _PROBE_FROM:
+    if plain and not call.needs_ours and _affords_a_look(call, "maxfev"):
         watched, args, x0 = _watch(call)
         try:
             if call.noisy is not False:
@@ -131,24 +131,34 @@ def run_auto(call: Call) -> Any:
         result = run_call(call, choice.method)
         _count_probe(result, watched, noisy)
     else:
-        if choice.gradients and call.limits.get("maxjev") is not None:
-            call.limits = {**call.limits, "maxjev": call.limits["maxjev"] - choice.gradients}
+        exact = choice.method == "L-BFGS-B" and not isinstance(call.fun, FiniteSum) and given is None
+        exact = exact and _affords_a_look(call, "maxfev", "maxjev")
+        if exact and (sizes := sizes_of(*_within(call))) is not None:
+            gradient, choice = _gradient(call), choice._replace(gradients=1)
+            call.x_scale = sizes if gradient is not None and agree(sizes, gradient) else None
+        for name in ("maxjev", "maxfev") if exact and call.jac is True else ("maxjev",):
+            if choice.gradients and call.limits.get(name) is not None:
+                call.limits = {**call.limits, name: call.limits[name] - choice.gradients}
         if choice.method == "L-BFGS-B" and call.size <= _FEW:
             call.options = {"maxcor": PAIRS, **call.options}
         result = run_call(call, choice.method)
     if choice.gradients:
         result.njev, result.njev_samples = result.njev + 1, result.njev_samples + choice.gradients
+        if call.jac is True:
+            result.nfev, result.nfev_samples = result.nfev + 1, result.nfev_samples + 1
     result.message = f"auto chose {choice.method} ({choice.reason}): {result.message}"
     return result
 
 
+def _affords_a_look(call: Call, *names: str) -> bool:
+    """Return whether these limits leave something to look at x0 with."""
+    found = [call.limits.get(name) for name in names]
+    return all(limit is None or limit >= _PROBE_FROM for limit in found)
+
+
 def _watch(call: Call) -> tuple[Watched, tuple[Any, ...], Array]:
     """Return the counted objective, its arguments, and x0 within the bounds."""
-    lower, upper = limits(call.bounds, call.x0)
-    x0 = np.atleast_1d(np.asarray(call.x0))
-    x0 = x0.astype(x0.dtype if x0.dtype in (np.float32, np.float64) else np.float64)
-    if lower is not None and upper is not None:
-        x0 = x0.clip(lower, upper)
+    x0, lower, upper = _within(call)
     watched = Watched(
         call.fun,
         Budget(**call.limits),
@@ -161,6 +171,27 @@ def _watch(call: Call) -> tuple[Watched, tuple[Any, ...], Array]:
     if call.known is not None:
         watched.offer_known(call.known.points, call.known.values)
     return watched, call.arguments, x0
+
+
+def _within(call: Call) -> tuple[Array, Array | None, Array | None]:
+    """Return x0 within the bounds, and these."""
+    lower, upper = limits(call.bounds, call.x0)
+    x0 = np.atleast_1d(np.asarray(call.x0))
+    x0 = x0.astype(x0.dtype if x0.dtype in (np.float32, np.float64) else np.float64)
+    if lower is not None and upper is not None:
+        x0 = x0.clip(lower, upper)
+    return x0, lower, upper
+
+
+def _gradient(call: Call) -> Array | None:
+    """Return the exact gradient at x0; None if it fails, about which the method will have its say."""
+    x0 = _within(call)[0]
+    try:
+        raw = call.fun(x0, *call.arguments)[1] if call.jac is True else call.jac(x0, *call.arguments)
+        gradient = np.asarray(raw, dtype=np.float64).reshape(-1)
+    except Exception:
+        return None
+    return gradient if gradient.size == call.size else None
 
 
 def _units(call: Call, choice: Choice, watched: Watched, x0: Array, noisy: bool) -> Array | None:

@@ -15,7 +15,7 @@ from vamo_bbo._typing import Array
 from vamo_bbo.scipy_layer.objective import DIFFERENCE, Watched
 from vamo_bbo.scipy_layer.stretched import Stretched
 
-__all__ = ["find_units", "slope_from"]
+__all__ = ["agree", "find_units", "sizes_of", "slope_from"]
 
 RATIO = 30.0
 """Sizes within this ratio of each other are left alone."""
@@ -30,8 +30,46 @@ NOISES = 3.0
 """A difference is seen if it is so many standard deviations of a value."""
 
 
+def sizes_of(x0: Array, lower: Array | None, upper: Array | None) -> Array | None:
+    r"""Return the sizes (d,) of the variables at a start within the bounds, None where they are alike.
+
+    \|x0\|, else half the box, else the geometric mean of the other sizes.
+
+    Examples
+    --------
+    >>> sizes_of(np.array([5.0, -1e3, 0.0]), np.array([0.0, -1e4, -1.0]), np.array([9.0, 1e4, 1.0]))
+    array([5.e+00, 1.e+03, 1.e+00])
+    """
+    sizes = np.abs(x0.astype(np.float64))
+    if lower is not None and upper is not None:
+        half = (upper - lower) / 2.0
+        sizes = np.where((sizes == 0.0) & np.isfinite(half), half, sizes)
+    given = sizes > 0.0
+    if given.sum() < 2 or np.ptp(np.log(sizes[given])) < np.log(RATIO):
+        return None
+    return np.asarray(np.where(given, sizes, np.exp(np.mean(np.log(sizes[given])))))
+
+
+def agree(sizes: Array, gradient: Array, least: float = 0.0) -> bool:
+    """Return whether changes by the same share of ``sizes`` (d,) move the objective more alike than equal changes.
+
+    Parameters
+    ----------
+    sizes, gradient : (d,) arrays
+        Of the variables, and of the objective at x0.
+    least : float
+        Products of the two that are not larger are not seen; most must be.
+    """
+    sensitivities = np.abs(gradient) * sizes
+    seen = np.isfinite(sensitivities) & (sensitivities > least)
+    if seen.sum() < max(2, sizes.size / 2):
+        return False
+    logs, units = np.log(sensitivities[seen]), np.log(sizes[seen])
+    return float(np.std(logs)) <= AGREEMENT * float(np.std(logs - units))
+
+
 def find_units(watched: Watched, x0: Array, args: tuple[Any, ...], noisy: bool = False) -> Array | None:
-    r"""Return the sizes (d,) of the variables, None where they are alike or the objective does not agree.
+    """Return the sizes (d,) of the variables, None where they are alike or the objective does not agree.
 
     Parameters
     ----------
@@ -43,27 +81,13 @@ def find_units(watched: Watched, x0: Array, args: tuple[Any, ...], noisy: bool =
         Further arguments of the objective.
     noisy : bool
         Steps are a tenth of a size, and what is less than three times ``watched.noise`` is no difference.
-
-    Notes
-    -----
-    The size of a variable is \|x0\|, else half its box, else the geometric mean of the other sizes.
     """
-    sizes = np.abs(x0.astype(np.float64))
-    if watched.lower is not None and watched.upper is not None:
-        half = (watched.upper - watched.lower) / 2.0
-        sizes = np.where((sizes == 0.0) & np.isfinite(half), half, sizes)
-    given = sizes > 0.0
-    if given.sum() < 2 or np.ptp(np.log(sizes[given])) < np.log(RATIO):
+    sizes = sizes_of(x0, watched.lower, watched.upper)
+    if sizes is None:
         return None
-    sizes = np.where(given, sizes, np.exp(np.mean(np.log(sizes[given]))))
     share = STEP if noisy else DIFFERENCE
-    sensitivities = np.abs(watched.differences(x0, args, share * sizes)) * sizes
-    least = NOISES * watched.noise / share if noisy else 0.0
-    seen = np.isfinite(sensitivities) & (sensitivities > least)
-    if seen.sum() < max(2, x0.size / 2):
-        return None
-    logs, units = np.log(sensitivities[seen]), np.log(sizes[seen])
-    return sizes if float(np.std(logs)) <= AGREEMENT * float(np.std(logs - units)) else None
+    gradient = watched.differences(x0, args, share * sizes)
+    return sizes if agree(sizes, gradient, NOISES * watched.noise / share if noisy else 0.0) else None
 
 
 def slope_from(x: Array, units: Array | None) -> Any:
