@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
@@ -149,6 +150,18 @@ def test_the_shape_of_a_quadratic_function_is_that_of_its_curvatures(d):
 )
 def test_without_a_positive_curvature_there_is_no_shape(points):
     assert (shape_of(2, points) == 1.0).all()
+
+
+def test_many_variables_leave_no_trail_of_points():
+    d = 400
+    start = 10.0 ** np.linspace(-2, 2, d)
+    vb.minimize(lambda x: float(np.sum((x / start - 1.5) ** 2)), start, maxfev=d + 5)
+    tracemalloc.start()
+    result = vb.minimize(lambda x: float(np.sum((x / start - 1.5) ** 4)), start, maxfev=10 * (d + 1))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert result.nfev > 9 * d
+    assert peak < 0.5 * result.nfev * start.nbytes
 
 
 def test_many_variables_are_left_to_the_descent():

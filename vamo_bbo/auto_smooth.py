@@ -158,6 +158,8 @@ def _alone(call: Call, watched: Watched, units: Array | None, options: dict[str,
     """Run L-BFGS-B, and COBYQA where that is stuck."""
     from vamo_bbo.scipy_layer.call import run_scipy
 
+    if watched.memory is not None:
+        watched.memory.closed = True
     if may_search(call):
         watched.patience = BACKTRACKS * (call.size + 1)
     start = np.asarray(call.x0)

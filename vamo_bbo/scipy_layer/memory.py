@@ -31,6 +31,8 @@ class Memory:
 
     Attributes
     ----------
+    closed : bool
+        Nothing new is kept: points of many variables, each recalled at most once, would only take memory.
     retracing : bool
         Nothing new has been asked for since :meth:`restart`.
     lowest : float
@@ -50,6 +52,7 @@ class Memory:
     def __init__(self) -> None:
         self._told: dict[bytes, Any] = {}
         self.gradients: list[tuple[Array, Array]] = []
+        self.closed = False
         self.restart()
 
     def restart(self) -> None:
@@ -66,11 +69,14 @@ class Memory:
     def keep(self, x: Array, value: Any) -> None:
         """Keep a new value at x (d,)."""
         self.retracing = False
-        self._told[np.asarray(x).tobytes()] = value
+        if not self.closed:
+            self._told[np.asarray(x).tobytes()] = value
         self._see(value)
 
     def keep_difference(self, x: Array, value: float, legs: list[Array], values: list[Any]) -> None:
         """Keep the gradient at x from points that differ from it in one coordinate each, if these are all of them."""
+        if self.closed:
+            return
         steps = np.array([np.asarray(leg) - x for leg in legs])
         moved = steps != 0.0
         if steps.shape != (x.size, x.size) or not (moved.sum(axis=1) == 1).all() or not moved.any(axis=0).all():
