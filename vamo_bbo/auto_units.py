@@ -38,7 +38,7 @@ def sizes_of(x0: Array, lower: Array | None, upper: Array | None) -> Array | Non
     Examples
     --------
     >>> sizes_of(np.array([5.0, -1e3, 0.0]), np.array([0.0, -1e4, -1.0]), np.array([9.0, 1e4, 1.0]))
-    array([5.e+00, 1.e+03, 1.e+00])
+    array([   5., 1000.,    1.])
     """
     sizes = np.abs(x0.astype(np.float64))
     if lower is not None and upper is not None:
