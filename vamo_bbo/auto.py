@@ -185,7 +185,7 @@ def _within(call: Call) -> tuple[Array, Array | None, Array | None]:
 
 def _gradient(call: Call) -> Array | None:
     """Return the exact gradient at x0; None if it fails, about which the method will have its say."""
-    x0 = _within(call)[0]
+    x0 = _within(call)[0]  # the user's function may write to it
     try:
         raw = call.fun(x0, *call.arguments)[1] if call.jac is True else call.jac(x0, *call.arguments)
         gradient = np.asarray(raw, dtype=np.float64).reshape(-1)

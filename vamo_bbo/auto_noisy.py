@@ -1,10 +1,9 @@
 """``method="auto"`` on a noisy objective of moderate size: COBYQA, a regression from where it ended, then a search.
 
 A quadratic model over a trust region averages the noise as long as the region is wide, and comes close in few values.
-When the region has shrunk to where noise decides it is stuck. A model that
-is fitted to more points than it needs, in a region that noise keeps wide, goes on from there, and knows the values that
-are paid for; with more variables than that is affordable for, a population, whose ranking needs no differences
-(docs/which_method.rst has the measurement).
+When the region has shrunk to where noise decides it is stuck. A model that is fitted to more points than it needs, in a
+region that noise keeps wide, goes on from there, and knows the values that are paid for; with more variables than that
+is affordable for, a population, whose ranking needs no differences (docs/which_method.rst has the measurement).
 
 Where the user has stated a budget and the regression has settled (its level does not fall by more than the noise any
 more), RESERVE is kept and the rest of what is left goes to restarts of CMA-ES (:mod:`vamo_bbo.auto_search`), which
@@ -23,7 +22,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vamo_bbo._typing import Array
-from vamo_bbo.auto_search import Coordinates, all_but_a_reserve, left, may_search, population, reach, start_of
+from vamo_bbo.auto_search import (
+    Coordinates,
+    all_but_a_reserve,
+    counted,
+    generic,
+    left,
+    may_search,
+    population,
+    reach,
+    start_of,
+)
 from vamo_bbo.core.types import ProblemInfo
 from vamo_bbo.run.setup import seed_of
 from vamo_bbo.run.stop import Code
@@ -85,11 +94,8 @@ def run_noisy(call: Call, watched: Watched, units: Array | None) -> Any:
     result.best_x, result.best_fun, result.fun_std = watched.best_x, watched.best_f, math.nan
     if result.status != int(Code.INTERRUPTED):
         _re_estimate(call, watched, result, x, int(kept))
-    for name in ("nfev", "nfev_samples", "nit"):
-        result[name] = watched.numbers()[name]
-    result.n_failed, result.failures = watched.failures.count, watched.failures.records
     result.message = f"{path}: {result.message}"
-    return result
+    return counted(result, watched)
 
 
 def _followed(call: Call, watched: Watched, units: Array | None) -> tuple[Any, Array, str]:
@@ -145,10 +151,9 @@ def _run(call: Call, watched: Watched, method: Any, x0: Array | None = None, **o
     """Run one method; the user's ``maxiter`` and ``disp`` are for each."""
     from vamo_bbo.scipy_layer.call import run_scipy
 
-    generic = {name: value for name, value in call.options.items() if name in ("maxiter", "disp")}
     if method == "COBYQA" or isinstance(method, Stretched):  # its own limit is another one
         options["maxfev"] = int(watched.budget.maxfev or 1)
-    return run_scipy(call, method, watched=watched, x0=x0, options={**generic, **options})
+    return run_scipy(call, method, watched=watched, x0=x0, options={**generic(call), **options})
 
 
 def _model(x: Array, units: Array | None) -> Any:

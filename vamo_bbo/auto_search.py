@@ -26,7 +26,19 @@ from vamo_bbo.scipy_layer.objective import Watched
 if TYPE_CHECKING:
     from vamo_bbo.minimize import Call
 
-__all__ = ["Coordinates", "all_but_a_reserve", "goes_on", "left", "may_search", "population", "search_on", "start_of"]
+__all__ = [
+    "Coordinates",
+    "all_but_a_reserve",
+    "counted",
+    "generic",
+    "goes_on",
+    "left",
+    "may_search",
+    "population",
+    "reach",
+    "search_on",
+    "start_of",
+]
 
 FEWEST = 20
 """Values that must be left."""
@@ -194,7 +206,17 @@ def _told(watched: Watched, local: Any, result: Any, spent: int) -> Any:
     result.message = f"{message}, after {spent} values; cma then used {watched.nfev - spent} and {found}{own}"
     if watched.best_f < result.fun:
         result.x, result.fun = watched.best_x.astype(result.x.dtype), watched.best_f
+    return counted(result, watched)
+
+
+def counted(result: Any, watched: Watched) -> Any:
+    """Return ``result`` with the counts and failures of all stages."""
     for name in ("nfev", "nfev_samples", "nit"):
         result[name] = watched.numbers()[name]
     result.n_failed, result.failures = watched.failures.count, watched.failures.records
     return result
+
+
+def generic(call: Call) -> dict[str, Any]:
+    """Return the user's options that every method of scipy has."""
+    return {name: value for name, value in call.options.items() if name in ("disp", "maxiter")}

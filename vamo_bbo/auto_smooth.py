@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vamo_bbo._typing import Array
-from vamo_bbo.auto_search import goes_on, may_search, search_on
+from vamo_bbo.auto_search import generic, goes_on, may_search, search_on
 from vamo_bbo.auto_units import slope_from
 from vamo_bbo.run.stop import Code
 from vamo_bbo.scipy_layer.memory import Memory
@@ -129,7 +129,7 @@ def _in_turn(call: Call, watched: Watched, units: Array | None, options: dict[st
     sizes = np.ones(call.size) if units is None else units
     shape = shape_of(call.size, [(x / sizes, g * sizes) for x, g in watched.memory.gradients])
     method = Stretched("COBYQA", origin, sizes * shape)
-    model = _Runner(method, _generic(call), origin, watched.best_f)
+    model = _Runner(method, generic(call), origin, watched.best_f)
     turn: _Runner | None = model
     while turn is not None:
         ended = turn.take_turn(call, watched)
@@ -169,7 +169,7 @@ def _alone(call: Call, watched: Watched, units: Array | None, options: dict[str,
         result.message = f"L-BFGS-B found no better point with {BACKTRACKS} gradients"
     if call.size > STUCK or watched.best_x is None or not _stuck(result, watched):
         return result
-    model = run_scipy(call, "COBYQA", watched=watched, options=_generic(call), x0=watched.best_x)
+    model = run_scipy(call, "COBYQA", watched=watched, options=generic(call), x0=watched.best_x)
     return _polished(call, watched, model, _NO_SLOPE, units, options)
 
 
@@ -182,11 +182,6 @@ def _options(call: Call, size: float) -> dict[str, Any]:
     unit = size if 0.0 < size < 1.0 else 1.0
     limits = {"maxfun": _NO_LIMIT, "maxiter": _NO_LIMIT} if may_search(call) else {}
     return {"maxcor": PAIRS, "ftol": FTOL * unit, "gtol": GTOL * unit, **limits, **call.options}
-
-
-def _generic(call: Call) -> dict[str, Any]:
-    """Return the options that every method of scipy has."""
-    return {k: v for k, v in call.options.items() if k in ("disp", "maxiter")}
 
 
 def _stuck(result: Any, watched: Watched) -> bool:
