@@ -153,12 +153,12 @@ def test_rows_and_workers_get_whole_generations():
 
 
 def test_a_chaotic_objective_is_left_to_the_population_early():
-    """Differences see nothing but the ripple; the line searches of L-BFGS-B would take most of the budget."""
+    """Differences see nothing but the ripple: the descent must not take most of the budget."""
     d = 30
 
     def rough(x):
         return float((x - 1.0) @ (x - 1.0)) + np.sin(1e4 * float(x @ np.arange(1, d + 1)))
 
     result = vb.minimize(rough, -np.ones(d), rng=0, maxfev=60 * (d + 1))
-    assert "L-BFGS-B found no better point with 10 gradients" in result.message
+    assert "fd-bfgs found no slope to follow" in result.message
     assert result.fun < 20.0 < 4 * d

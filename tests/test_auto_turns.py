@@ -1,4 +1,4 @@
-"""``method="auto"`` lets L-BFGS-B and COBYQA take turns: nothing is paid for twice, and scales do not matter."""
+"""``method="auto"`` lets a descent and COBYQA take turns: nothing is paid for twice, and scales do not matter."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vamo_bbo.run.stop import Budget, Code
 from vamo_bbo.scipy_layer.memory import Memory
 from vamo_bbo.scipy_layer.methods import minimize_scipy
 from vamo_bbo.scipy_layer.objective import Watched
-from vamo_bbo.scipy_layer.stretched import Stretched, shape_of
+from vamo_bbo.scipy_layer.stretched import Stretched
 
 TIMES = np.linspace(0.0, 10.0, 40)
 
@@ -103,12 +103,15 @@ def test_ctrl_c_in_any_turn_gives_the_best_point(raises_at):
     assert (result.status, result.success, result.fun) == (7, False, min(fun.values))
 
 
-def test_a_descent_that_is_ahead_ends_the_run_as_it_would_alone():
+@pytest.mark.parametrize(("method", "options"), [("fd-bfgs", {}), ("L-BFGS-B", {"maxcor": 50, "maxls": 20})])
+def test_a_descent_that_is_ahead_ends_the_run_as_it_would_alone(method, options):
     first, second = Counted(lambda x: float(x @ x)), Counted(lambda x: float(x @ x))
-    alone = vb.minimize(first, np.ones(6), method="L-BFGS-B")
-    result = vb.minimize(second, np.ones(6))
-    np.testing.assert_array_equal(result.x, alone.x)
-    assert (result.success, result.nfev) == (True, alone.nfev + 1)
+    alone = vb.minimize(first, np.ones(6), method=method, options=options)
+    result = vb.minimize(second, np.ones(6), options=options)
+    np.testing.assert_allclose(result.x, alone.x, atol=1e-7)
+    assert result.success
+    assert method in result.message
+    assert 0 <= result.nfev - alone.nfev <= 1
 
 
 def test_coarse_values_are_left_to_the_model():
@@ -134,33 +137,15 @@ def test_the_unit_of_f_does_not_matter_below_one():
     assert vb.minimize(lambda x: 1e-6 * wood(x + 1.0), np.full(4, 0.1), method="L-BFGS-B").fun > 1e-3 * 1e-6
 
 
-@pytest.mark.parametrize("d", [1, 3])
-def test_the_shape_of_a_quadratic_function_is_that_of_its_curvatures(d):
-    curvatures = 10.0 ** np.arange(0, 2 * d, 2)
-    path = [np.ones(d)]
-    for k in range(d):
-        path.append(path[-1] - np.eye(d)[k])
-    shape = shape_of(d, [(x, curvatures * x) for x in path])
-    expected = curvatures**-0.5
-    np.testing.assert_allclose(shape, expected / np.exp(np.mean(np.log(expected))), rtol=1e-12)
-
-
-@pytest.mark.parametrize(
-    "points", [[], [(np.ones(2), np.ones(2))], [(np.ones(2), np.ones(2)), (np.zeros(2), np.full(2, 2.0))]]
-)
-def test_without_a_positive_curvature_there_is_no_shape(points):
-    assert (shape_of(2, points) == 1.0).all()
-
-
 def test_many_variables_leave_no_trail_of_points():
     d = 400
     start = 10.0 ** np.linspace(-2, 2, d)
     vb.minimize(lambda x: float(np.sum((x / start - 1.5) ** 2)), start, maxfev=d + 5)
     tracemalloc.start()
-    result = vb.minimize(lambda x: float(np.sum((x / start - 1.5) ** 4)), start, maxfev=10 * (d + 1))
+    result = vb.minimize(lambda x: float(np.sum((x / start - 1.5) ** 4)), start, maxfev=20 * (d + 1))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert result.nfev > 9 * d
+    assert result.nfev > 18 * d
     assert peak < 0.5 * result.nfev * start.nbytes
 
 
@@ -196,7 +181,7 @@ def test_a_start_of_random_numbers_says_nothing_about_units(d):
         watched = Watched(fun, Budget(), FailurePolicy())
         watched.memory = Memory()
         watched(start)
-        assert find_units(watched, start, ()) is None
+        assert find_units(watched, start, ())[0] is None
         assert watched.nfev <= d + 1
 
 
@@ -247,7 +232,7 @@ def test_noise_alone_shows_no_units():
         watched = Watched(lambda x: float(noise.standard_normal()), Budget(), FailurePolicy())
         watched.differs_at(SIZES, ())
         watched.noise = 1.0
-        found.append(find_units(watched, SIZES, (), noisy=True))
+        found.append(find_units(watched, SIZES, (), noisy=True)[0])
     assert all(one is None for one in found)
 
 

@@ -294,7 +294,7 @@ def test_integer_and_choice_go_to_cma():
 @pytest.mark.parametrize(
     ("kwargs", "chosen"),
     [
-        ({}, "L-BFGS-B"),
+        ({}, "fd-bfgs"),
         ({"jac": jac}, "L-BFGS-B"),
         ({"constraints": {"type": "ineq", "fun": lambda x: x[0]}}, "COBYQA"),
         ({"jac": jac, "constraints": {"type": "ineq", "fun": lambda x: x[0]}}, "SLSQP"),
@@ -333,7 +333,7 @@ def test_auto_on_a_simulator_that_prints_few_digits():
         return float(f"{float(((x - 0.3) ** 2).sum()) + 1:.5f}")
 
     result = vb.minimize(printed, [2.0, -1.0, 1.0], maxfev=300)
-    assert "L-BFGS-B found no slope to follow, then COBYQA" in result.message
+    assert "fd-bfgs found no slope to follow, then COBYQA" in result.message
     assert result.fun < 1 + 1e-4
 
 

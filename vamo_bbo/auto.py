@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from vamo_bbo._typing import Array
+from vamo_bbo.auto_descent import DESCENTS, descent_name
 from vamo_bbo.auto_noisy import REGRESSION, run_noisy
 from vamo_bbo.auto_smooth import PAIRS, descend
 from vamo_bbo.auto_sums import DIFFERENCES, choose_for_sum
-from vamo_bbo.auto_units import agree, find_units, sizes_of
+from vamo_bbo.auto_units import Look, agree, find_units, sizes_of
 from vamo_bbo.problem import FiniteSum
 from vamo_bbo.run.setup import parse_x0, scale_of
 from vamo_bbo.run.stop import Budget, Code
-from vamo_bbo.scipy_layer.memory import Memory
+from vamo_bbo.scipy_layer.memory import Memory, number
 from vamo_bbo.scipy_layer.methods import stopped
 from vamo_bbo.scipy_layer.objective import StopRun, Watched
 from vamo_bbo.scipy_layer.wrappers import limits, violation_of
@@ -78,7 +80,7 @@ def choose(call: Call, noisy: bool) -> Choice:
     if noisy:
         return Choice("COBYQA" if d <= SMALL else "spsa", f"no gradient, {about}")
     if d <= DIFFERENCES:
-        return Choice("L-BFGS-B", f"no gradient, {about}")
+        return Choice(descent_name(call), f"no gradient, {about}")
     return Choice("zo-sgd", f"no gradient, {about}: too many for differences")
 
 
@@ -102,7 +104,7 @@ def run_auto(call: Call) -> Any:
     from vamo_bbo.minimize import run_call
 
     parse_x0(call.x0)  # a start that no method can use is refused before anything is evaluated
-    noisy, watched, units, choice = bool(call.noisy), None, None, None
+    noisy, watched, choice, look = bool(call.noisy), None, None, Look()
     given = scale_of(call.x_scale, call.size, None)
     plain = not isinstance(call.fun, FiniteSum) and not call.has_gradient
     if plain and not call.needs_ours and _affords_a_look(call, "maxfev"):
@@ -111,7 +113,7 @@ def run_auto(call: Call) -> Any:
             if call.noisy is not False:
                 noisy = watched.differs_at(x0, args) or noisy
             choice = choose(call, noisy)
-            units = _units(call, choice, watched, x0, noisy) if given is None else given
+            look = _look(call, choice, watched, x0, noisy, given)
         except StopRun as stop:
             return stopped(watched, x0, stop.code, stop.detail)
         except KeyboardInterrupt:
@@ -121,11 +123,11 @@ def run_auto(call: Call) -> Any:
     choice = choice or choose(call, noisy)
     call.noisy = call.noisy or noisy
     modelled = noisy and choice.method == "COBYQA" and not call.constrained
-    if watched is not None and (modelled or choice.method == "L-BFGS-B"):
+    if watched is not None and (modelled or choice.method in DESCENTS):
         call.x_scale = None
-        result = (run_noisy if modelled else descend)(call, watched, units)
+        result = run_noisy(call, watched, look.units) if modelled else descend(call, watched, look)
     elif watched is not None:
-        call.x_scale = units
+        call.x_scale = look.units
         if call.limits.get("maxfev") is not None:
             call.limits = {**call.limits, "maxfev": call.limits["maxfev"] - watched.nfev}
         result = run_call(call, choice.method)
@@ -194,22 +196,20 @@ def _gradient(call: Call) -> Array | None:
     return gradient if gradient.size == call.size else None
 
 
-def _units(call: Call, choice: Choice, watched: Watched, x0: Array, noisy: bool) -> Array | None:
-    """Return the sizes of the variables for a method that needs to be told."""
+def _look(call: Call, choice: Choice, watched: Watched, x0: Array, noisy: bool, given: Array | None) -> Look:
+    """Return what the method needs to know of the objective around x0; ``given`` are the units of the user."""
     from vamo_bbo.scipy_layer.call import mapper_of
 
-    if choice.method == "L-BFGS-B":
+    value = math.nan
+    if choice.method in DESCENTS:
         watched.memory = Memory()
-        watched(x0.copy(), *call.arguments)
-    elif (
-        call.constrained
-        or call.levels is not None
-        or not (choice.method == "COBYQA" or (choice.method == "cma" and not _boxed(watched)))
-    ):
-        return None
+        value = number(watched(x0.copy(), *call.arguments))
+    own = choice.method == "COBYQA" or (choice.method == "cma" and not _boxed(watched))
+    if given is not None or call.constrained or call.levels is not None or not (own or choice.method in DESCENTS):
+        return Look(value, given)
     with mapper_of(None if call.vectorized else call.workers) as mapper:
         watched.mapper = mapper
-        return find_units(watched, x0, call.arguments, noisy)
+        return Look(value, *find_units(watched, x0, call.arguments, noisy))
 
 
 def _boxed(watched: Watched) -> bool:

@@ -23,7 +23,6 @@ import numpy as np
 
 from vamo_bbo._typing import Array
 from vamo_bbo.auto_search import (
-    Coordinates,
     all_but_a_reserve,
     counted,
     generic,
@@ -33,6 +32,7 @@ from vamo_bbo.auto_search import (
     reach,
     start_of,
 )
+from vamo_bbo.auto_units import Coordinates
 from vamo_bbo.core.types import ProblemInfo
 from vamo_bbo.run.setup import seed_of
 from vamo_bbo.run.stop import Code

@@ -3,20 +3,20 @@
 A user who states a budget wants the best value that it buys. The population starts at the local minimum with a first
 step of a quarter of the box (without bounds: half of the larger of the start's own size and the distance travelled),
 and starts again and again, with large and small populations in turn (N. Hansen, Benchmarking a BI-population CMA-ES on
-the BBOB-2009 function testbed, GECCO 2009). Where it finds a better basin, L-BFGS-B goes to its bottom.
+the BBOB-2009 function testbed, GECCO 2009). Where it finds a better basin, a descent by differences goes to its bottom.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from vamo_bbo._typing import Array
-from vamo_bbo.auto_units import slope_from
+from vamo_bbo.auto_descent import descent
+from vamo_bbo.auto_units import Coordinates
 from vamo_bbo.core.types import ProblemInfo
 from vamo_bbo.run.setup import seed_of
 from vamo_bbo.run.stop import Code, default_limits
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from vamo_bbo.minimize import Call
 
 __all__ = [
-    "Coordinates",
     "all_but_a_reserve",
     "counted",
     "generic",
@@ -66,7 +65,7 @@ def may_search(call: Call) -> bool:
 
 def goes_on(call: Call, watched: Watched) -> bool:
     """Return whether there is something left to spend after local methods that ended by themselves."""
-    by_themselves = watched.best_x is not None and watched.ended in (None, Code.CONVERGED)
+    by_themselves = watched.best_x is not None and watched.ended is None
     fixed = watched.lower is not None and watched.upper is not None and bool((watched.lower == watched.upper).all())
     return by_themselves and not fixed and may_search(call) and left(call, watched) >= FEWEST
 
@@ -104,7 +103,8 @@ def search_on(call: Call, watched: Watched, local: Any, units: Array | None) -> 
         if watched.ended not in _SPENT or watched.nfev == before:
             break
         if _gained(watched.best_f, best.fun):
-            best = last = run_scipy(call, slope_from(watched.best_x, units), watched=watched, x0=watched.best_x)
+            polish = descent(call, watched.best_x, watched.best_f, watched, units).method
+            best = last = run_scipy(call, polish, watched=watched, x0=watched.best_x, options={})
             if watched.ended is not None:
                 break
     polished = not _gained(watched.best_f, best.fun)
@@ -135,38 +135,6 @@ def all_but_a_reserve(call: Call, watched: Watched, share: float, most: float = 
 
 def _gained(value: float, before: float) -> bool:
     return value < before - GAIN * max(1.0, abs(before))
-
-
-@dataclass(frozen=True, slots=True)
-class Coordinates:
-    """Coordinates of a method of ours: those that are not fixed, in units of the width of the box, else of a size."""
-
-    x: Array
-    free: Array
-    scale: Array
-    lower: Array
-    upper: Array
-
-    @classmethod
-    def around(cls, x: Array, watched: Watched, size: float | Array) -> Coordinates:
-        """Return the coordinates of a method that starts at ``x``; ``size`` is the unit where the box is not finite."""
-        lower = np.full(x.size, -np.inf) if watched.lower is None else watched.lower
-        upper = np.full(x.size, np.inf) if watched.upper is None else watched.upper
-        free = lower < upper
-        boxed = np.isfinite(lower) & np.isfinite(upper)
-        scale = np.where(boxed, upper - lower, size)[free]
-        return cls(x, free, scale, lower, upper)
-
-    def of(self, x: Array) -> Array:
-        """Return points in the method's coordinates, (..., d) -> (..., k)."""
-        inner: Array = x[..., self.free] / self.scale
-        return inner
-
-    def to_x(self, y: Array) -> Array:
-        """Return the point of the problem."""
-        x = self.x.copy()
-        x[self.free] = (y * self.scale).clip(self.lower[self.free], self.upper[self.free])
-        return x
 
 
 def start_of(call: Call, watched: Watched) -> Array:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vamo_bbo._typing import Array
-from vamo_bbo.auto_search import generic, goes_on, may_search, search_on
-from vamo_bbo.auto_units import slope_from
+from vamo_bbo.auto_descent import Descent, descent, descent_name
+from vamo_bbo.auto_search import counted, generic, goes_on, search_on, start_of
+from vamo_bbo.auto_units import Look
 from vamo_bbo.run.stop import Code
-from vamo_bbo.scipy_layer.memory import Memory
 from vamo_bbo.scipy_layer.objective import Watched
-from vamo_bbo.scipy_layer.stretched import Stretched, shape_of
+from vamo_bbo.scipy_layer.stretched import Stretched
 
 if TYPE_CHECKING:
     from vamo_bbo.minimize import Call
@@ -22,23 +22,19 @@ if TYPE_CHECKING:
 __all__ = ["PAIRS", "descend"]
 
 MODELS = 20
-"""Most variables for which COBYQA takes its turns with L-BFGS-B: its own time grows fast with d."""
+"""Most variables for which COBYQA takes its turns with the descent: its own time grows fast with d."""
 STUCK = 100
-"""Most variables for which COBYQA takes over from an L-BFGS-B that is stuck."""
+"""Most variables for which COBYQA takes over from a descent that is stuck."""
 TURN = 15
 """A first turn has so many times d + 1 values; a later one as many as its method has had, to bound the retracing."""
-BACKTRACKS = 10
-"""A line search that finds no better point with so many gradients follows no slope: it would take twenty, twice."""
 PAIRS = 50
 """Steps that L-BFGS-B remembers, two vectors each (scipy: 10): a step costs a gradient, and 50 are BFGS if d <= 50."""
 FTOL, GTOL = 2.220446049250313e-09, 1e-5
 """scipy's tolerances of L-BFGS-B."""
-_NO_LIMIT = 10**9
-_NO_SLOPE = "L-BFGS-B found no slope to follow, then COBYQA"
 
 
-def descend(call: Call, watched: Watched, units: Array | None) -> Any:
-    """Run L-BFGS-B by differences and COBYQA in turn, and L-BFGS-B to polish.
+def descend(call: Call, watched: Watched, look: Look) -> Any:
+    """Run a descent by differences and COBYQA in turn, and the descent to polish.
 
     The measurement behind it is in ``docs/which_method.rst``: each of the two is far ahead on some problems. What is
     left of a stated budget goes to :func:`~vamo_bbo.auto_search.search_on`.
@@ -48,19 +44,19 @@ def descend(call: Call, watched: Watched, units: Array | None) -> Any:
     call : Call
         The arguments.
     watched : Watched
-        Counts that hold the values at x0.
-    units : (d,) array or None
-        Sizes of the variables, of :func:`~vamo_bbo.auto_units.find_units`.
+        Counts, and a memory.
+    look : Look
+        What is known around x0.
 
     Returns
     -------
     OptimizeResult
         Of the stage that found the answer, with the counts of all.
     """
-    options = _options(call, abs(watched.best_f))
-    result = (_in_turn if call.size <= MODELS else _alone)(call, watched, units, options)
+    begun = descent(call, start_of(call, watched), look.value, watched, look.units, look.slope)
+    result = (_in_turn if call.size <= MODELS else _alone)(call, watched, look.units, begun)
     watched.memory = None
-    return search_on(call, watched, result, units) if goes_on(call, watched) else result
+    return search_on(call, watched, result, look.units) if goes_on(call, watched) else result
 
 
 @dataclass(slots=True)
@@ -116,33 +112,32 @@ class _Runner:
         return self.lowest - self.gain
 
 
-def _in_turn(call: Call, watched: Watched, units: Array | None, options: dict[str, Any]) -> Any:
+def _in_turn(call: Call, watched: Watched, units: Array | None, begun: Descent) -> Any:
     """Give the turn to the method that promises the lower value, until the one that is ahead has ended."""
-    watched.memory = watched.memory or Memory()  # with x_scale nobody has set it
-    start = np.asarray(call.x0)
-    slope = _Runner(slope_from(start, units), options, start, watched.best_f)
+    slope = _Runner(begun.method, _options(call, begun, watched), start_of(call, watched), watched.best_f)
     ended = slope.take_turn(call, watched)
-    if ended is not None or (slope.result is not None and not _stuck(slope.result, watched)):
+    if ended is not None or (slope.result is not None and not begun.is_stuck(slope.result, watched)):
         return slope.result
     assert watched.best_x is not None
+    assert watched.memory is not None
     origin = watched.best_x.astype(np.float64)
+    watched.memory.keep(origin, watched.best_f)
     sizes = np.ones(call.size) if units is None else units
-    shape = shape_of(call.size, [(x / sizes, g * sizes) for x, g in watched.memory.gradients])
-    method = Stretched("COBYQA", origin, sizes * shape)
+    method = Stretched("COBYQA", origin, sizes * begun.shape(call.size))
     model = _Runner(method, generic(call), origin, watched.best_f)
     turn: _Runner | None = model
     while turn is not None:
         ended = turn.take_turn(call, watched)
         if ended is not None:
             return ended
-        turn = _next(slope, model, watched)
-    if slope.result is not None and slope.lowest <= model.lowest and not _stuck(slope.result, watched):
-        return _counted(slope.result, watched)
-    stuck = slope.result is not None and _stuck(slope.result, watched)
-    return _polished(call, watched, model.result, _NO_SLOPE if stuck else "L-BFGS-B and COBYQA in turn", units, options)
+        stuck = slope.result is not None and begun.is_stuck(slope.result, watched)
+        turn = _next(slope, model, stuck)
+    if slope.result is not None and slope.lowest <= model.lowest and not stuck:
+        return counted(slope.result, watched)
+    return _polished(call, watched, model.result, _found_none(call) if stuck else _both(call), units)
 
 
-def _next(slope: _Runner, model: _Runner, watched: Watched) -> _Runner | None:
+def _next(slope: _Runner, model: _Runner, stuck: bool) -> _Runner | None:
     """Return whose turn it is; None where the answer is found.
 
     COBYQA ends where its region is small, which need not be a minimum.
@@ -150,69 +145,56 @@ def _next(slope: _Runner, model: _Runner, watched: Watched) -> _Runner | None:
     if model.result is not None:
         return slope if slope.result is None and slope.promise < model.lowest else None
     if slope.result is not None:
-        return model if _stuck(slope.result, watched) or model.lowest < slope.lowest else None
+        return model if stuck or model.lowest < slope.lowest else None
     return min(model, slope, key=lambda runner: runner.promise)
 
 
-def _alone(call: Call, watched: Watched, units: Array | None, options: dict[str, Any]) -> Any:
-    """Run L-BFGS-B, and COBYQA where that is stuck."""
+def _alone(call: Call, watched: Watched, units: Array | None, begun: Descent) -> Any:
+    """Run the descent, and COBYQA where that is stuck."""
     from vamo_bbo.scipy_layer.call import run_scipy
 
-    if watched.memory is not None:
-        watched.memory.closed = True
-    if may_search(call):
-        watched.patience = BACKTRACKS * (call.size + 1)
-    start = np.asarray(call.x0)
-    result = run_scipy(call, slope_from(start, units), watched=watched, options=options, x0=start)
-    watched.patience = math.inf
-    if watched.ended is Code.CONVERGED:
-        result.message = f"L-BFGS-B found no better point with {BACKTRACKS} gradients"
-    if call.size > STUCK or watched.best_x is None or not _stuck(result, watched):
+    watched.memory = None  # no method is run again
+    start = start_of(call, watched)
+    result = run_scipy(call, begun.method, watched=watched, options=_options(call, begun, watched), x0=start)
+    if call.size > STUCK or watched.best_x is None or not begun.is_stuck(result, watched):
         return result
     model = run_scipy(call, "COBYQA", watched=watched, options=generic(call), x0=watched.best_x)
-    return _polished(call, watched, model, _NO_SLOPE, units, options)
+    return _polished(call, watched, model, _found_none(call), units)
 
 
-def _options(call: Call, size: float) -> dict[str, Any]:
-    """Return the options of L-BFGS-B, for a function of this size at x0.
+def _found_none(call: Call) -> str:
+    return f"{descent_name(call)} found no slope to follow, then COBYQA"
 
-    scipy's tolerances are relative to 1 where values are smaller; here to the size, so that their unit does not matter.
-    scipy's own limits of 15,000 are not the budget that the user stated.
+
+def _both(call: Call) -> str:
+    return f"{descent_name(call)} and COBYQA in turn"
+
+
+def _options(call: Call, begun: Descent, watched: Watched) -> dict[str, Any]:
+    """Return the options of a descent.
+
+    scipy's tolerances are relative to 1 where values are smaller; here to the size of the function at x0, so that their
+    unit does not matter.
     """
+    if begun.is_ours:
+        return generic(call)
+    size = abs(watched.best_f)
     unit = size if 0.0 < size < 1.0 else 1.0
-    limits = {"maxfun": _NO_LIMIT, "maxiter": _NO_LIMIT} if may_search(call) else {}
-    return {"maxcor": PAIRS, "ftol": FTOL * unit, "gtol": GTOL * unit, **limits, **call.options}
+    return {"maxcor": PAIRS, "ftol": FTOL * unit, "gtol": GTOL * unit, **call.options}
 
 
-def _stuck(result: Any, watched: Watched) -> bool:
-    """Return whether L-BFGS-B found no slope.
-
-    Every difference zero: more likely a simulator that prints seven digits than a constant function or a minimum.
-    """
-    flat = watched.nfev > result.x.size and not np.any(result.get("jac", 1.0))
-    return "ABNORMAL" in str(result.message) or flat
-
-
-def _polished(
-    call: Call, watched: Watched, model: Any, before: str, units: Array | None, options: dict[str, Any]
-) -> Any:
-    """Return the result of L-BFGS-B from the minimum of the model, or the model's where that is no better."""
+def _polished(call: Call, watched: Watched, model: Any, before: str, units: Array | None) -> Any:
+    """Return the result of a descent from the minimum of the model, or the model's where that is no better."""
     from vamo_bbo.scipy_layer.call import run_scipy
 
     model.message = f"{before}: {model.message}"
     if model.success and watched.ended is None and watched.best_x is not None:
-        slope = slope_from(watched.best_x, units)
-        polished = run_scipy(call, slope, watched=watched, options=options, x0=watched.best_x)
+        begun = descent(call, watched.best_x, watched.best_f, watched, units)
+        options = _options(call, begun, watched)
+        polished = run_scipy(call, begun.method, watched=watched, options=options, x0=watched.best_x)
         if polished.fun <= model.fun and (polished.success or polished.status == 99):
-            polished.message = f"{model.message}, then L-BFGS-B: {polished.message}"
+            polished.message = f"{model.message}, then {descent_name(call)}: {polished.message}"
             return polished
     if watched.best_x is not None and watched.best_f < model.fun:
         model.x, model.fun = np.array(watched.best_x), watched.best_f
-    return _counted(model, watched)
-
-
-def _counted(result: Any, watched: Watched) -> Any:
-    """Return ``result`` with the counts of all stages."""
-    result.nfev, result.nfev_samples = watched.nfev, watched.nfev * watched.cost
-    result.n_failed, result.failures = watched.failures.count, watched.failures.records
-    return result
+    return counted(model, watched)

@@ -7,15 +7,16 @@ why their method still fits such curves.
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from vamo_bbo._typing import Array
 from vamo_bbo.scipy_layer.objective import DIFFERENCE, Watched
-from vamo_bbo.scipy_layer.stretched import Stretched
 
-__all__ = ["agree", "find_units", "sizes_of", "slope_from"]
+__all__ = ["Coordinates", "Look", "agree", "find_units", "sizes_of"]
 
 RATIO = 30.0
 """Sizes within this ratio of each other are left alone."""
@@ -28,6 +29,24 @@ STEP = 0.1
 """Share of a size by which a variable is changed under noise."""
 NOISES = 3.0
 """A difference is seen if it is so many standard deviations of a value."""
+
+
+class Look(NamedTuple):
+    """What is known of an objective around x0.
+
+    Attributes
+    ----------
+    value : float
+        Of the objective at x0, NaN where nobody needs it.
+    units : (d,) array or None
+        Sizes of the variables, None where they are alike.
+    slope : (d,) array or None
+        The gradient by differences at x0, if one was taken.
+    """
+
+    value: float = math.nan
+    units: Array | None = None
+    slope: Array | None = None
 
 
 def sizes_of(x0: Array, lower: Array | None, upper: Array | None) -> Array | None:
@@ -68,13 +87,17 @@ def agree(sizes: Array, gradient: Array, least: float = 0.0) -> bool:
     return float(np.std(logs)) <= AGREEMENT * float(np.std(logs - units))
 
 
-def find_units(watched: Watched, x0: Array, args: tuple[Any, ...], noisy: bool = False) -> Array | None:
-    """Return the sizes (d,) of the variables, None where they are alike or the objective does not agree.
+def find_units(
+    watched: Watched, x0: Array, args: tuple[Any, ...], noisy: bool = False
+) -> tuple[Array | None, Array | None]:
+    """Return the sizes (d,) of the variables, and the gradient by differences that it took to find out.
+
+    The sizes are None where they are alike or the objective does not agree, the gradient where none was taken.
 
     Parameters
     ----------
     watched : Watched
-        It has evaluated x0. Up to d values are spent, which a method that starts in these units need not pay again.
+        It has evaluated x0. Up to d values are spent.
     x0 : (d,) array
         The start, within the bounds, and the latest point.
     args : tuple
@@ -84,12 +107,43 @@ def find_units(watched: Watched, x0: Array, args: tuple[Any, ...], noisy: bool =
     """
     sizes = sizes_of(x0, watched.lower, watched.upper)
     if sizes is None:
-        return None
+        return None, None
     share = STEP if noisy else DIFFERENCE
     gradient = watched.differences(x0, args, share * sizes)
-    return sizes if agree(sizes, gradient, NOISES * watched.noise / share if noisy else 0.0) else None
+    agreed = agree(sizes, gradient, NOISES * watched.noise / share if noisy else 0.0)
+    return sizes if agreed else None, gradient
 
 
-def slope_from(x: Array, units: Array | None) -> Any:
-    """Return the method that descends by differences from x (d,), in ``units``."""
-    return "L-BFGS-B" if units is None else Stretched("L-BFGS-B", x.astype(np.float64), units)
+@dataclass(frozen=True, slots=True)
+class Coordinates:
+    """Coordinates of a method of ours: those that are not fixed, each in a unit of its own."""
+
+    x: Array
+    free: Array
+    scale: Array
+    lower: Array
+    upper: Array
+
+    @classmethod
+    def around(cls, x: Array, watched: Watched, size: float | Array, *, boxed: bool = True) -> Coordinates:
+        """Return the coordinates of a method that starts at ``x``.
+
+        The units are the widths of the box, and ``size`` where that is not finite, or everywhere unless ``boxed``.
+        """
+        lower = np.full(x.size, -np.inf) if watched.lower is None else watched.lower
+        upper = np.full(x.size, np.inf) if watched.upper is None else watched.upper
+        free = lower < upper
+        wide = np.isfinite(lower) & np.isfinite(upper) & boxed
+        scale = np.where(wide, upper - lower, size)[free]
+        return cls(x, free, scale, lower, upper)
+
+    def of(self, x: Array) -> Array:
+        """Return points in the method's coordinates, (..., d) -> (..., k)."""
+        inner: Array = x[..., self.free] / self.scale
+        return inner
+
+    def to_x(self, y: Array) -> Array:
+        """Return the point of the problem."""
+        x = self.x.copy()
+        x[self.free] = (y * self.scale).clip(self.lower[self.free], self.upper[self.free])
+        return x

@@ -167,8 +167,8 @@ def minimize(
     >>> result = vb.minimize(lambda x: (x[0] - 1) ** 2 + x[1] ** 2, [0.0, 2.0])
     >>> bool(abs(result.x - [1, 0]).max() < 1e-6)
     True
-    >>> result.message[:62]
-    'auto chose L-BFGS-B (no gradient, 2 variables, deterministic):'
+    >>> result.message[:61]
+    'auto chose fd-bfgs (no gradient, 2 variables, deterministic):'
     """
     options = dict(options or {})
     if isinstance(x0, Space):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,21 +63,23 @@ class Asked:
     ) -> OptimizeResult:
         """Run until the solver ends or the budget raises; a generation that does not fit stays open.
 
-        ``maxiter`` is the most generations of this call.
+        ``maxiter`` is the most steps of this call. The callback is shown the best point of every step.
         """
         args = args if isinstance(args, tuple) else (args,)
-        status, rounds = self.solver.status(self.state), 0
+        status, begun = self.solver.status(self.state), self.state.step
+        shown: list[tuple[float, Array]] = []
         while status is None:
-            if maxiter is not None and rounds >= maxiter:
+            step = self.state.step
+            if maxiter is not None and step - begun >= maxiter:
                 return _result(fun, 2, False, "Maximum number of iterations has been exceeded.")
-            rounds += 1
             probes = self.solver.ask(self.state)
             points = [self.to_x(probe.point) for probe in probes if probe.point is not None]
             values = fun.generation(points, args)
             answers = [_answer(probe, value) for probe, value in zip(probes, values, strict=True)]
             self.state = self.solver.tell(self.state, answers)
             status = self.solver.status(self.state)
-            if callback is not None and _show(callback, points, values):
+            shown = _lowest([*shown, *zip(values, points, strict=True)])
+            if callback is not None and shown and self.state.step > step and _stops(callback, *shown.pop()):
                 return _result(fun, 99, False, "`callback` raised `StopIteration`.")
         return _result(fun, status.code, status.success, status.message)
 
@@ -90,14 +92,18 @@ def _answer(probe: Probe, value: float) -> Answer:
     return Answer(probe.id, error="failed") if math.isnan(value) else Answer(probe.id, value=value)
 
 
-def _show(callback: Callable[..., Any], points: Sequence[Array], values: Sequence[float]) -> bool:
-    """Show the best point of a generation; return whether the callback ends the run."""
-    k = int(np.argmin(np.nan_to_num(values, nan=np.inf)))
+def _lowest(found: list[tuple[float, Array]]) -> list[tuple[float, Array]]:
+    """Return the pair of the lowest value alone, or nothing where all have failed."""
+    return sorted((pair for pair in found if not math.isnan(pair[0])), key=lambda pair: pair[0])[:1]
+
+
+def _stops(callback: Callable[..., Any], value: float, point: Array) -> bool:
+    """Show a point; return whether the callback ends the run."""
     try:
         if wants_result(callback):
-            callback(intermediate_result=OptimizeResult(x=np.copy(points[k]), fun=values[k]))  # type: ignore[call-arg]
+            callback(intermediate_result=OptimizeResult(x=np.copy(point), fun=value))  # type: ignore[call-arg]
         else:
-            callback(np.copy(points[k]))
+            callback(np.copy(point))
     except StopIteration:
         return True
     return False
@@ -107,5 +113,5 @@ def _result(watched: Watched, status: int, success: bool, message: str) -> Optim
     result: Any = OptimizeResult()
     result.x, result.fun = watched.best_x, watched.best_f
     result.success, result.status, result.message = success, status, message
-    result.nfev, result.nit = watched.nfev, watched.nit
+    result.nfev, result.njev, result.nit = watched.nfev, watched.njev, watched.nit
     return result  # type: ignore[no-any-return]

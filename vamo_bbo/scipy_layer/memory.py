@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -31,14 +32,10 @@ class Memory:
 
     Attributes
     ----------
-    closed : bool
-        Nothing new is kept: points of many variables, each recalled at most once, would only take memory.
     retracing : bool
         Nothing new has been asked for since :meth:`restart`.
     lowest : float
         The lowest value told since then.
-    gradients : list of ((d,) array, (d,) array)
-        Points and what differences gave there, in the order of the evaluations.
 
     Examples
     --------
@@ -51,8 +48,6 @@ class Memory:
 
     def __init__(self) -> None:
         self._told: dict[bytes, Any] = {}
-        self.gradients: list[tuple[Array, Array]] = []
-        self.closed = False
         self.restart()
 
     def restart(self) -> None:
@@ -69,21 +64,14 @@ class Memory:
     def keep(self, x: Array, value: Any) -> None:
         """Keep a new value at x (d,)."""
         self.retracing = False
-        if not self.closed:
-            self._told[np.asarray(x).tobytes()] = value
+        self._told[np.asarray(x).tobytes()] = value
         self._see(value)
 
-    def keep_difference(self, x: Array, value: float, legs: list[Array], values: list[Any]) -> None:
-        """Keep the gradient at x from points that differ from it in one coordinate each, if these are all of them."""
-        if self.closed:
-            return
-        steps = np.array([np.asarray(leg) - x for leg in legs])
-        moved = steps != 0.0
-        if steps.shape != (x.size, x.size) or not (moved.sum(axis=1) == 1).all() or not moved.any(axis=0).all():
-            return
-        gradient = np.zeros(x.size)
-        gradient[moved.argmax(axis=1)] = (np.array([number(one) for one in values]) - value) / steps[moved]
-        self.gradients.append((x.copy(), gradient))
+    def hear(self, values: Iterable[float]) -> None:
+        """Take new values of points that nobody will ask for again."""
+        self.retracing = False
+        for value in values:
+            self._see(value)
 
     def _see(self, value: Any) -> None:
         self.lowest = min(self.lowest, number(value))

@@ -72,8 +72,6 @@ class Watched:
         One record per improvement.
     ended : Code or None
         Why the latest method was stopped; None for one that ended by itself.
-    patience : float
-        A descent is stopped, with ``Code.CONVERGED``, after so many values without a better iterate.
     memory : Memory or None
         Where it is set, a point that was evaluated is not evaluated again.
     """
@@ -102,10 +100,7 @@ class Watched:
         self.failures, self.history = FailureLog(), History()
         self.exception: Exception | None = None
         self.ended: Code | None = None
-        self.patience = math.inf
         self.memory: Memory | None = None
-        # When the points that were no leg of a difference last got better, and their best.
-        self._improved = (0, math.inf)
         self.began = time.perf_counter()
         self.on_iteration: Callable[[Watched], None] | None = None
         self._latest: deque[tuple[Array, float]] = deque(maxlen=64)
@@ -247,13 +242,14 @@ class Watched:
             if told[k] is None:
                 told[k] = next(found)
                 memory.keep(x, told[k])
-        if new and self._base_x is not None:
-            memory.keep_difference(self._base_x, self._base, [x for x, _ in asked], told)
         return told
 
     def generation(self, points: Sequence[Array], args: tuple[Any, ...]) -> list[float]:
         """Return the values of independent points, all or none within the budget; NaN where one is skipped."""
-        return [number(value) for value in self._round([(x, args) for x in points], self._member)]
+        values = [number(value) for value in self._round([(x, args) for x in points], self._member)]
+        if self.memory is not None:
+            self.memory.hear(values)
+        return values
 
     def _member(self, x: Array, args: tuple[Any, ...], raw: Any, exception: Exception | None, log: str | None) -> Any:
         value, trouble = self._checked(raw, exception)
@@ -335,7 +331,6 @@ class Watched:
             if trouble is None:
                 self._base, self._base_x = math.nan if value is None else value, point
                 self._keep(point, value)
-                self._be_patient()
                 return raw
             if attempt + 1 < tries:
                 if not self._fits_one_more():
@@ -345,12 +340,6 @@ class Watched:
             self._raise_at_start(trouble, exception)
         told = self._penalty(self._failed(point, trouble, log, exception))
         return (told, np.zeros(point.size)) if self.paired else told
-
-    def _be_patient(self) -> None:
-        if self._base < self._improved[1]:
-            self._improved = (self.nfev, self._base)
-        elif self.nfev - self._improved[0] > self.patience:
-            raise StopRun(Code.CONVERGED, f"no better iterate in {self.patience:.0f} values")
 
     def _fits_one_more(self) -> bool:
         limit = self.budget.maxfev

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,10 +15,7 @@ from vamo_bbo.scipy_layer.objective import Watched
 from vamo_bbo.scipy_layer.scaled import both_sides
 from vamo_bbo.scipy_layer.wrappers import wants_result
 
-__all__ = ["Stretched", "shape_of"]
-
-SPREAD = 1e8
-"""Largest ratio of a scale to their geometric mean: beyond it differences have no digits."""
+__all__ = ["Stretched"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,43 +93,3 @@ class Stretched:
         if result.get("hess_inv") is not None:
             result.hess_inv = both_sides(result.hess_inv, self.scale)
         return result  # type: ignore[no-any-return]
-
-
-def shape_of(d: int, points: list[tuple[Array, Array]]) -> Array:
-    """Return the relative sizes of the variables in which a function is round, from its gradients along a path.
-
-    Parameters
-    ----------
-    d : int
-        Number of variables.
-    points : list of ((d,) array, (d,) array)
-        Points and gradients there, in the order of a descent.
-
-    Returns
-    -------
-    (d,) array
-        Square roots of the diagonal of BFGS's inverse Hessian (Nocedal and Wright 2006, equations 6.17 and 6.20),
-        of geometric mean 1. Ones where no step shows a positive curvature.
-
-    Examples
-    --------
-    >>> path = [np.array(x, dtype=float) for x in ([1, 1], [0, 1], [0, 0])]
-    >>> shape_of(2, [(x, np.array([1e-4, 1e4]) * x) for x in path])
-    array([1.e+02, 1.e-02])
-    """
-    inverse: Array | None = None
-    for (x, g), (x_next, g_next) in pairwise(points):
-        s, y = x_next - x, g_next - g
-        curvature = float(s @ y)
-        if not curvature > 1e-10 * float(np.linalg.norm(s) * np.linalg.norm(y)):
-            continue
-        if inverse is None:
-            inverse = np.eye(d) * curvature / float(y @ y)
-        left = np.eye(d) - np.outer(s, y) / curvature
-        inverse = left @ inverse @ left.T + np.outer(s, s) / curvature
-    sizes = np.ones(d) if inverse is None else np.sqrt(np.diag(inverse))
-    if not (np.isfinite(sizes) & (sizes > 0.0)).all():
-        return np.ones(d)
-    logs = np.log(sizes)
-    shape: Array = np.exp((logs - logs.mean()).clip(-np.log(SPREAD), np.log(SPREAD)))
-    return shape

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from vamo_bbo.core.solver import Solver
 from vamo_bbo.solvers.adam import adam
 from vamo_bbo.solvers.cma import cma
+from vamo_bbo.solvers.fd_bfgs import fd_bfgs
 from vamo_bbo.solvers.quadratic import quadratic
 from vamo_bbo.solvers.residual import residual
 from vamo_bbo.solvers.saga import asgd, saga, sarah, storm
@@ -24,6 +25,7 @@ __all__ = [
     "adam",
     "asgd",
     "cma",
+    "fd_bfgs",
     "quadratic",
     "residual",
     "saga",
@@ -57,6 +59,7 @@ METHODS: dict[str, Callable[..., Solver]] = {
     "spsa": spsa,
     "residual": residual,
     "cma": cma,
+    "fd-bfgs": fd_bfgs,
     "quadratic": quadratic,
 }
 """Factory of every method by the name that ``minimize(method=...)`` takes."""

@@ -1,0 +1,185 @@
+"""Method "fd-bfgs": what it finds, what it pays, and that bounds, failures, units and rounding do not stop it."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import scipy.optimize
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import vamo_bbo as vb
+from vamo_bbo.core.types import Answer, ProblemInfo
+
+EPS = np.finfo(float).eps
+
+
+class Counted:
+    """An objective that keeps what it was asked."""
+
+    def __init__(self, fun):
+        self.fun, self.points, self.values = fun, [], []
+
+    def __call__(self, x):
+        self.points.append(np.array(x))
+        self.values.append(self.fun(x))
+        return self.values[-1]
+
+
+def rosenbrock(x):
+    return float(np.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2))
+
+
+def minimize(fun, x0, **kwargs):
+    return vb.minimize(fun, x0, method="fd-bfgs", **kwargs)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 7), st.integers(0, 2**32), st.floats(0.0, 4.0), st.booleans())
+def test_any_convex_quadratic_in_any_box(d, seed, decades, boxed):
+    random = np.random.default_rng(seed)
+    q = np.linalg.qr(random.standard_normal((d, d)))[0]
+    matrix = (q * 10.0 ** np.linspace(0, decades, d)) @ q.T
+    center, x0 = random.standard_normal(d), random.standard_normal(d)
+    bounds = np.sort(random.standard_normal((d, 2)), axis=1) if boxed else None
+    fun = Counted(lambda x: float(0.5 * (x - center) @ matrix @ (x - center)))
+    result = minimize(fun, x0, bounds=bounds, maxfev=5000)
+    known = scipy.optimize.minimize(
+        fun.fun, result.x, jac=lambda x: matrix @ (x - center), bounds=bounds, method="L-BFGS-B", tol=1e-14
+    )
+    assert result.success, result.message
+    assert result.fun - known.fun <= 1e-6 * max(fun.values[0], 1e-3)
+    if bounds is not None:
+        points = np.array(fun.points)
+        assert (points >= bounds[:, 0]).all()
+        assert (points <= bounds[:, 1]).all()
+
+
+def test_a_trial_point_costs_one_value():
+    """Descents whose line searches want the slope of every trial point pay d + 1 values for it."""
+    d = 30
+    fun = Counted(rosenbrock)
+    result = minimize(fun, np.tile([-1.2, 1.0], d // 2), maxfev=40 * (d + 1))
+    steps = [np.flatnonzero(a != b).size for a, b in zip(fun.points[:-1], fun.points[1:], strict=True)]
+    trials = sum(size > 2 for size in steps) / 2  # each is far from the point before it, and from the one behind it
+    assert result.nit > 25
+    assert result.nfev == len(fun.points)
+    assert result.nfev < (result.nit + 2) * (d + 1) + 2 * trials
+
+
+def test_it_needs_fewer_values_than_scipy_on_differences():
+    for x0 in (np.tile([-1.2, 1.0], 5), np.array([2.0, -1.0, 0.5, 0.0])):
+        fun = Counted(rosenbrock)
+        scipy.optimize.minimize(fun, x0, method="L-BFGS-B", options={"maxfun": 10**6})
+        reached = np.flatnonzero(np.array(fun.values) <= 1e-6)
+        result = minimize(rosenbrock, x0, f_target=1e-6)
+        assert result.status == 5
+        assert reached.size == 0 or result.nfev < reached[0]
+
+
+@pytest.mark.parametrize("decades", [2, 4])
+def test_variables_in_different_units(decades):
+    sizes = 10.0 ** np.linspace(-decades / 2, decades / 2, 6)
+    fun = Counted(lambda x: float(np.sum(np.cosh(x * sizes - 1.0)) - 6.0))
+    result = minimize(fun, np.zeros(6), f_target=1e-4, maxfev=400)
+    assert result.status == 5
+    assert result.nfev < 100
+
+
+@pytest.mark.parametrize("factor", [2.0**-20, 2.0**20])
+def test_the_unit_of_f_changes_no_step_of_a_large_function(factor):
+    first, second = Counted(lambda x: 1e6 * rosenbrock(x)), Counted(lambda x: factor * 1e6 * rosenbrock(x))
+    for fun in (first, second):
+        minimize(fun, np.array([-1.2, 1.0, 0.3]), maxfev=120)
+    np.testing.assert_allclose(first.points[:60], second.points[:60], rtol=1e-12)
+
+
+def test_points_that_fail_are_measured_on_the_other_side():
+    def fun(x):
+        if x[0] > 0.0 or x[1] > 0.5:
+            raise ValueError("outside of the model")
+        return float((x[0] - 1.0) ** 2 + (x[1] + 1.0) ** 2 + (x[2] - 2.0) ** 2)
+
+    counted = Counted(fun)
+    result = minimize(counted, np.zeros(3), maxfev=400)
+    assert result.n_failed > 0
+    np.testing.assert_allclose(result.x, [0.0, -1.0, 2.0], atol=2e-2)
+    assert result.fun == min(counted.values)
+
+
+def test_values_of_seven_digits():
+    result = minimize(lambda x: float(f"{1.0 + np.sum((x - 0.3) ** 2):.7g}"), np.full(4, 2.0), maxfev=2000)
+    assert result.success
+    assert np.abs(result.x - 0.3).max() < 1e-2
+
+
+def test_single_precision():
+    fun = Counted(lambda x: float(np.sum((x - np.float32(0.7)) ** 2)))
+    result = minimize(fun, np.zeros(5, dtype=np.float32), maxfev=500)
+    assert {p.dtype for p in fun.points} == {np.dtype(np.float32)}
+    assert result.x.dtype == np.float32
+    assert np.abs(result.x - 0.7).max() < 1e-3
+
+
+def test_a_flat_function_and_fixed_variables_end_at_once():
+    flat = minimize(lambda x: 3.0, np.ones(4))
+    assert (flat.success, flat.fun) == (True, 3.0)
+    assert flat.nfev <= 40
+    fixed = minimize(lambda x: float(x @ x), [1.0, 2.0], bounds=[(1, 1), (2, 2)])
+    assert (fixed.success, fixed.fun) == (True, 5.0)
+    one = minimize(lambda x: float(x @ x), [1.0, 2.0], bounds=[(1, 1), (-5, 5)])
+    np.testing.assert_allclose(one.x, [1.0, 0.0], atol=1e-5)
+
+
+def test_a_kink_ends_the_run_with_a_reason():
+    result = minimize(lambda x: float(np.abs(x - 0.3).max() + np.abs(x).sum()), np.array([1.0, 2.0, -1.0]), maxfev=5000)
+    assert result.success
+    assert "no better point" in result.message or "ftol" in result.message
+    assert result.fun < 0.5
+
+
+def test_workers_change_no_point():
+    alone, together = Counted(rosenbrock), Counted(rosenbrock)
+    first = minimize(alone, np.array([-1.2, 1.0, 2.0]), maxfev=300)
+    with ThreadPoolExecutor(3) as pool:
+        second = minimize(together, np.array([-1.2, 1.0, 2.0]), maxfev=300, workers=pool)
+    np.testing.assert_array_equal(first.x, second.x)
+    assert sorted(p.tobytes() for p in alone.points) == sorted(p.tobytes() for p in together.points)
+
+
+@pytest.mark.parametrize("slope", [None, np.array([-2.0, -4.0])])
+def test_what_is_known_of_the_start_is_not_paid_for(slope):
+    solver = vb.fd_bfgs()
+    state = solver.init(np.zeros(2), seed=0, backend="numpy", info=ProblemInfo())
+    solver.begin(state, 5.0, slope)
+    asked = [p.point for p in solver.ask(state)]
+    assert len(asked) == 2
+    assert not any((p == 0.0).all() for p in asked)
+    while solver.status(state) is None:
+        answers = [Answer(p.id, value=float((p.point[0] - 1) ** 2 + (p.point[1] - 2) ** 2)) for p in solver.ask(state)]
+        state = solver.tell(state, answers)
+    np.testing.assert_allclose(solver.recommend(state), [1.0, 2.0], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["ftol", "gtol"])
+@pytest.mark.parametrize("value", [-1e-3, np.nan, np.inf])
+def test_bad_tolerances_are_refused(name, value):
+    with pytest.raises(vb.OptionError, match=f"{name} must be a number >= 0"):
+        vb.fd_bfgs(**{name: value})
+
+
+def test_tighter_tolerances_come_closer():
+    loose, tight = (minimize(rosenbrock, np.array([-1.2, 1.0]), options={"ftol": t, "gtol": t}) for t in (1e-2, 1e-12))
+    assert loose.nfev < tight.nfev
+    assert tight.fun < 1e-12 < loose.fun
+
+
+def test_what_it_is_not_for_is_refused():
+    with pytest.raises(vb.CapabilityError, match="deterministic"):
+        minimize(lambda x: float(x @ x), np.ones(3), noisy=True)
+    with pytest.raises(vb.CapabilityError, match="at most 1000 variables, got 1001"):
+        minimize(lambda x: float(x @ x), np.ones(1001))
+    with pytest.raises(vb.CapabilityError, match="plain objectives"):
+        minimize(vb.FiniteSum(lambda x, i: np.full(len(i), float(x @ x)), 5), np.ones(3))

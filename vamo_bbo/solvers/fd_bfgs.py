@@ -1,0 +1,497 @@
+"""BFGS with gradients by finite differences, for deterministic objectives without a gradient."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vamo_bbo._errors import CapabilityError, OptionError
+from vamo_bbo._typing import Array, FloatArray
+from vamo_bbo.core.solver import State, Status
+from vamo_bbo.core.types import Answer, Probe, ProbeId, ProblemInfo
+
+__all__ = ["DifferenceBFGS", "fd_bfgs"]
+
+LIMIT = 1000
+"""Most variables: a step factorizes a matrix of d x d numbers."""
+RUNGS = (1 / 2, 1 / 3, 1 / 5)
+"""Steps of differences, as powers of the rounding unit: forward; central; central for values with few digits."""
+REACH = 0.1
+"""Step, relative to the size of a variable, over which its curvature at x0 is measured."""
+RATIO = 10.0
+"""Variables whose sizes by these curvatures differ by less are left alone."""
+ARMIJO = 1e-4
+"""Share of the promised decrease that a step must bring (Nocedal and Wright 2006, equation 3.4)."""
+TRIALS, EXPANSIONS = 25, 6
+"""Most points of a line search that goes back, and of one that goes on."""
+_START, _CURVATURE, _LINE, _SLOPE, _MIRROR = range(5)
+_BACK, _ON, _BETWEEN = range(3)
+_MAX_FAILED_STARTS = 20
+_COUNTS = (
+    "rung",
+    "mode",
+    "trials",
+    "length",
+    "best_length",
+    "small",
+    "stuck",
+    "measured",
+    "scaled",
+    "ended",
+    "ignored",
+)
+
+
+def fd_bfgs(ftol: float = 2.220446049250313e-09, gtol: float = 1e-5) -> DifferenceBFGS:
+    """Quasi-Newton method on finite differences, for smooth deterministic functions without a gradient.
+
+    Parameters
+    ----------
+    ftol : float >= 0, default 2.2e-9
+        Converged when two steps in a row reduce f by less than so much, relative to |f|, or to the smaller of
+        ``|f(x0)|`` and 1 where |f| is smaller than that. The default is that of scipy's L-BFGS-B.
+    gtol : float >= 0, default 1e-5
+        Converged when no component of the projected gradient is larger, relative to the smaller of ``|f(x0)|`` and 1.
+
+    Returns
+    -------
+    DifferenceBFGS
+        The solver.
+
+    Raises
+    ------
+    OptionError
+        ``ftol`` or ``gtol`` is negative or not a number.
+
+    Notes
+    -----
+    What is different from scipy's BFGS and L-BFGS-B on differences, whose line searches pay d + 1 values for each
+    trial point because they want its slope:
+
+    * Trial points cost one value. The line search goes back, or on, to the minimum of the parabola through what it
+      knows, until that is no longer worth a value.
+    * d values at x0 measure the curvature in every variable over a tenth of its size. Where they differ by more than a
+      factor of ``RATIO ** 2`` they are the first Hessian (variables in different units, flat directions). Else that is
+      a multiple of the unit matrix (Nocedal and Wright 2006, equation 6.20).
+    * In the first d steps the Hessian is scaled down to the curvature of a step where it exceeds that: directions that
+      no step has seen hold a guess (M. Al-Baali, Numerical experience with a class of self-scaling quasi-Newton
+      algorithms, J. Optim. Theory Appl. 96 (1998); there in every step).
+    * Bounds: variables at a bound that the descent would cross are fixed for a step, the others move along the
+      projected path (D. P. Bertsekas, Projected Newton methods for optimization problems with simple constraints, SIAM
+      J. Control Optim. 20 (1982)).
+    * Forward differences give way to central ones where no better point is found, or none that is worth while, and
+      these to central ones over longer steps, for objectives that print seven digits. A failed point is measured on
+      the other side.
+
+    The Hessian is updated by BFGS, damped where curvature is negative (Nocedal and Wright 2006, section 18.3). A round
+    has ``d + 1`` points (the start), d (curvatures; a gradient; 2 d if central) or one (a trial): workers evaluate the
+    points of a round at the same time. Memory: d^2; time of a step: O(d^3).
+
+    With noise, differences over such short steps are worthless: use :func:`quadratic`, :func:`cma` or :func:`spsa`.
+
+    References
+    ----------
+    J. Nocedal and S. J. Wright, Numerical Optimization, 2nd ed., Springer 2006, algorithm 6.1, sections 8.1 and 18.3.
+
+    Examples
+    --------
+    >>> import vamo_bbo as vb
+    >>> def rosenbrock(x):
+    ...     return float(100 * (x[1] - x[0] ** 2) ** 2 + (1 - x[0]) ** 2)
+    >>> result = vb.minimize(rosenbrock, np.array([-1.2, 1.0]), method="fd-bfgs", maxfev=300)
+    >>> bool(result.success), bool(result.fun < 1e-9)
+    (True, True)
+    """
+    return DifferenceBFGS(ftol, gtol)
+
+
+@dataclass(frozen=True, slots=True)
+class DifferenceBFGS:
+    """The solver behind :func:`fd_bfgs`."""
+
+    ftol: float = 2.220446049250313e-09
+    gtol: float = 1e-5
+
+    def __post_init__(self) -> None:
+        for name in ("ftol", "gtol"):
+            value = getattr(self, name)
+            if not (value >= 0 and math.isfinite(value)):
+                raise OptionError(f"fd-bfgs: {name} must be a number >= 0, got {value!r}.")
+
+    def init(self, x0: Array, *, seed: int, backend: str, info: ProblemInfo, horizon: float | None = None) -> State:
+        """Return the first state; see :class:`~vamo_bbo.core.solver.Solver`."""
+        if info.n_samples is not None or info.levels is not None or info.device:
+            raise CapabilityError("fd-bfgs is for plain objectives of real coordinates on the host.")
+        if info.noisy:
+            raise CapabilityError("fd-bfgs is for deterministic objectives; use 'quadratic', 'cma' or 'spsa'.")
+        d = x0.size
+        if d > LIMIT:
+            raise CapabilityError(f"fd-bfgs is for at most {LIMIT} variables, got {d}; use 'L-BFGS-B' or 'zo-sgd'.")
+        state = State(seed=seed, backend=backend, info=info)
+        nothing = np.full(d, np.nan)
+        state.arrays = {
+            "x": np.array(x0),
+            "best": np.array(x0, dtype=np.float64),
+            "slope": nothing,
+            "descent": np.zeros(d),
+            "moved": np.zeros(d),
+            "hessian": np.eye(d),
+            "first_hessian": np.ones(d),
+            "plus": nothing.copy(),
+            "minus": nothing.copy(),
+        }
+        state.versions = dict.fromkeys(state.arrays, 0)
+        state.scalars = dict.fromkeys(_COUNTS, 0.0)
+        state.scalars |= {"ignored": 0.0, "value": math.nan, "best_value": math.inf, "unit": 1.0, "step_size": math.nan}
+        return state
+
+    def ask(self, state: State) -> tuple[Probe, ...]:
+        """Return the open probes."""
+        anchor, dtype = state.anchor("x"), state.arrays["x"].dtype
+        probes = [Probe(_id(state, k), anchor, point=p.astype(dtype, copy=False)) for k, p in enumerate(_points(state))]
+        return tuple(p for p in probes if p.id not in state.inbox)
+
+    def tell(self, state: State, answers: Sequence[Answer]) -> State:
+        """Take answers; the last of a round decides on the next."""
+        for answer in answers:
+            size = len(_points(state))
+            if answer.id[:3] != _id(state, 0)[:3] or not 0 <= answer.id[3] < size or answer.id in state.inbox:
+                state.scalars["ignored"] += 1
+                continue
+            state.inbox[answer.id] = answer
+            if len(state.inbox) == size:
+                told = [state.inbox[_id(state, k)] for k in range(size)]
+                state.inbox = {}
+                self._close(state, np.array([math.nan if a.error is not None else float(a.value) for a in told]))
+        return state
+
+    def status(self, state: State) -> Status | None:
+        """Return convergence, or that x0 keeps failing."""
+        if state.phase == _START and state.attempt >= _MAX_FAILED_STARTS:
+            return Status(4, False, f"fd-bfgs: the objective failed at x0 {_MAX_FAILED_STARTS} times.")
+        return _ENDINGS[int(state.scalars["ended"])]
+
+    def recommend(self, state: State) -> Array:
+        """Return the iterate."""
+        return state.arrays["x"]
+
+    def begin(self, state: State, value: float, slope: FloatArray | None = None) -> None:
+        """Tell a first state the value, and the gradient (d,), at x0, so that it need not pay for them."""
+        state.scalars["value"], state.scalars["unit"] = value, min(1.0, abs(value)) or 1.0
+        if slope is None:
+            _open_slope(state)
+            if not _legs(state):
+                self._sloped(state)
+        else:
+            self._first(state, np.array(slope, dtype=np.float64))
+
+    def _first(self, state: State, slope: FloatArray) -> None:
+        state.arrays["slope"], state.scalars["measured"] = slope, 1.0
+        state.phase = _CURVATURE
+        if len(_legs(state)) < 2:  # sizes are compared
+            self._descend(state)
+
+    def _close(self, state: State, values: FloatArray) -> None:
+        """Take the values of a round, and open the next."""
+        phase = state.phase
+        state.attempt += 1
+        if phase == _START:
+            if not math.isfinite(values[0]):
+                return
+            state.scalars["value"] = values[0]
+            state.scalars["unit"] = min(1.0, abs(values[0])) or 1.0
+            values = values[1:]
+        if phase == _LINE:
+            self._tried(state, float(values[0]))
+            return
+        if phase == _CURVATURE:
+            _measure_curvatures(state, values)
+            self._descend(state)
+            return
+        for (k, step), value in zip(_legs(state), values, strict=True):
+            state.arrays["plus" if step > 0 else "minus"][k] = math.inf if math.isnan(value) else value
+        if state.scalars["rung"] == 0 and phase != _MIRROR:
+            state.phase = _MIRROR
+            if _legs(state):
+                return
+        self._sloped(state)
+
+    def _sloped(self, state: State) -> None:
+        """Take a new gradient: update the Hessian after a step, and look whether the step was worth while."""
+        arrays, scalars = state.arrays, state.scalars
+        slope = _slope(state)
+        if not scalars["measured"]:
+            self._first(state, slope)
+            return
+        if arrays["moved"].any():
+            _update(state, slope - arrays["slope"])
+            arrays["slope"] = slope
+            arrays["moved"] = np.zeros(slope.size)
+            state.step, state.attempt = state.step + 1, 0
+            if scalars["small"]:
+                if scalars["rung"] == 0:
+                    _climb(state)
+                    return
+                if scalars["small"] >= 2:
+                    scalars["ended"] = _FTOL
+                    return
+        arrays["slope"] = slope
+        self._descend(state)
+
+    def _descend(self, state: State) -> None:
+        """Open a line search, or end where there is nothing to descend."""
+        scalars, arrays = state.scalars, state.arrays
+        g, x = arrays["slope"], arrays["x"].astype(np.float64)
+        free = _free(state, g)
+        lower, upper = _bounds(state)
+        if np.abs((x - g).clip(lower, upper) - x)[free].max(initial=0.0) <= self.gtol * scalars["unit"]:
+            last = len(RUNGS) - 1 if not g.any() else 1
+            if scalars["rung"] < last and (lower < upper).any():
+                _climb(state)
+            else:
+                scalars["ended"] = _GTOL
+            return
+        arrays["descent"] = _direction(state, g, free)
+        length = 1.0
+        if not scalars["scaled"]:
+            length = min(1.0, 1.0 / float(np.linalg.norm(arrays["descent"])))
+        scalars |= {"mode": _BACK, "trials": 0.0, "best_value": scalars["value"], "best_length": 0.0}
+        self._try(state, length)
+
+    def _try(self, state: State, length: float) -> None:
+        """Ask for the point at this length of the path, or a shorter one where the path has left the descent."""
+        x, g = state.arrays["x"].astype(np.float64), state.arrays["slope"]
+        for _ in range(60):
+            point = _at(state, length)
+            if np.array_equal(point, x):
+                break
+            if g @ (point - x) < 0.0:
+                state.phase = _LINE
+                state.scalars["length"] = length
+                return
+            length = min(0.5 * length, _first_bound(state))
+        self._accept(state)
+
+    def _tried(self, state: State, value: float) -> None:
+        """Judge a trial point: go back, go on, look between, or take the best."""
+        scalars = state.scalars
+        f, length = scalars["value"], scalars["length"]
+        x, point = state.arrays["x"].astype(np.float64), _at(state, length)
+        promised = float(state.arrays["slope"] @ (point - x))
+        slope = float(state.arrays["slope"] @ state.arrays["descent"])
+        better = value < scalars["best_value"]
+        if better:
+            state.arrays["best"], scalars["best_value"], scalars["best_length"] = point, value, length
+        bend = value - f - slope * length
+        least = -slope * length**2 / (2.0 * bend) if bend > 0.0 else math.inf
+        scalars["trials"] += 1.0
+        if scalars["mode"] == _BACK and not value <= f + ARMIJO * promised:
+            if scalars["trials"] >= TRIALS:
+                self._accept(state)
+            else:
+                self._try(state, 0.1 * length if math.isnan(value) else min(max(least, 0.1 * length), 0.5 * length))
+            return
+        if scalars["mode"] == _BACK and least < 0.6 * length:
+            scalars["mode"] = _BETWEEN
+            self._try(state, least)
+            return
+        if scalars["mode"] != _BETWEEN and better and least > 1.5 * length and scalars["trials"] < EXPANSIONS:
+            farther = min(least, 4.0 * length)
+            if not np.array_equal(_at(state, farther), point):
+                scalars["mode"] = _ON
+                self._try(state, farther)
+                return
+        self._accept(state)
+
+    def _accept(self, state: State) -> None:
+        """Move to the best trial point, or take a better gradient where there is none."""
+        scalars, arrays = state.scalars, state.arrays
+        if scalars["best_length"] == 0.0:
+            if scalars["rung"] < len(RUNGS) - 1:
+                _climb(state)
+                return
+            if scalars["stuck"]:
+                scalars["ended"] = _STUCK
+                return
+            scalars["stuck"] = 1.0
+            arrays["hessian"] = np.diag(arrays["first_hessian"])
+            self._descend(state)
+            return
+        f, value = scalars["value"], scalars["best_value"]
+        arrays["moved"] = arrays["best"] - arrays["x"].astype(np.float64)
+        arrays["x"][...] = arrays["best"]
+        state.versions["x"] += 1
+        small = f - value <= self.ftol * max(abs(f), abs(value), scalars["unit"])
+        scalars |= {"value": value, "stuck": 0.0, "small": scalars["small"] + 1.0 if small else 0.0}
+        scalars["step_size"] = float(np.linalg.norm(arrays["moved"]))
+        _open_slope(state)
+
+
+_FTOL, _GTOL, _STUCK = 1, 2, 3
+_ENDINGS = (
+    None,
+    Status(0, True, "fd-bfgs: two steps in a row reduced f by less than ftol."),
+    Status(0, True, "fd-bfgs: the norm of the projected gradient is below gtol."),
+    Status(0, True, "fd-bfgs: no better point along the gradient, however it was measured."),
+)
+
+
+def _id(state: State, index: int) -> ProbeId:
+    return (state.step, state.phase, state.attempt, index)
+
+
+def _bounds(state: State) -> tuple[FloatArray, FloatArray]:
+    info, d = state.info, state.arrays["x"].size
+    if info.lower is None or info.upper is None:
+        return np.full(d, -np.inf), np.full(d, np.inf)
+    return info.lower.astype(np.float64), info.upper.astype(np.float64)
+
+
+def _points(state: State) -> list[FloatArray]:
+    """Return what the open round evaluates: a function of the state alone."""
+    if state.phase == _LINE:
+        return [_at(state, state.scalars["length"])]
+    x = state.arrays["x"].astype(np.float64)
+    points = [x.copy()] if state.phase == _START else []
+    for k, step in _legs(state):
+        points.append(x.copy())
+        points[-1][k] += step
+    return points
+
+
+def _at(state: State, length: float) -> FloatArray:
+    """Return the point at this length of the projected path, as the objective will see it."""
+    x = state.arrays["x"]
+    point = (x.astype(np.float64) + length * state.arrays["descent"]).clip(*_bounds(state))
+    return point.astype(x.dtype).astype(np.float64)
+
+
+def _legs(state: State) -> list[tuple[int, float]]:
+    """Return the variables that the open round changes, and by how much."""
+    x, steps = state.arrays["x"].astype(np.float64), _steps(state)
+    lower, upper = _bounds(state)
+    up, down = (x + steps <= upper) & (steps > 0), (x - steps >= lower) & (steps > 0)
+    if state.phase == _MIRROR:
+        failed = np.isinf(state.arrays["plus"]) & np.isnan(state.arrays["minus"])
+        return [(int(k), -steps[k]) for k in np.flatnonzero(failed & down)]
+    if state.phase == _CURVATURE:
+        up &= ~down | (state.arrays["slope"] < 0)  # downhill: the value may be a better one
+    if state.scalars["rung"] == 0:
+        return [(int(k), steps[k] if up[k] else -steps[k]) for k in np.flatnonzero(up | down)]
+    return [(int(k), sign * steps[k]) for side, sign in ((up, 1.0), (down, -1.0)) for k in np.flatnonzero(side)]
+
+
+def _steps(state: State) -> FloatArray:
+    """Return by how much the open round changes each variable; 0 where it is fixed."""
+    x = state.arrays["x"]
+    lower, upper = _bounds(state)
+    share = REACH if state.phase == _CURVATURE else float(np.finfo(x.dtype).eps) ** RUNGS[int(state.scalars["rung"])]
+    steps: FloatArray = np.minimum(share * np.maximum(1.0, np.abs(x)), 0.5 * (upper - lower))  # a side has half the box
+    return steps
+
+
+def _slope(state: State) -> FloatArray:
+    """Return the gradient from the values on both sides, or on one; 0 where there is none."""
+    arrays, f = state.arrays, state.scalars["value"]
+    x, steps = arrays["x"], _steps(state)
+    ups, downs = ((x + sign * steps).astype(x.dtype) - x.astype(np.float64) for sign in (1.0, -1.0))
+    plus, minus = arrays["plus"], arrays["minus"]
+    above, below = np.isfinite(plus), np.isfinite(minus)
+    far, high = np.where(above, ups, 0.0), np.where(above, plus, f)
+    near, low = np.where(below, downs, 0.0), np.where(below, minus, f)
+    width = far - near
+    slope: FloatArray = np.divide(high - low, width, out=np.zeros(x.size), where=width > 0.0)
+    return slope
+
+
+def _measure_curvatures(state: State, values: FloatArray) -> None:
+    """Take the first Hessian from values a tenth of their size away in every variable."""
+    g, f, legs = state.arrays["slope"], state.scalars["value"], _legs(state)
+    eps = float(np.finfo(state.arrays["x"].dtype).eps)
+    found = np.full(g.size, np.nan)
+    for (k, step), value in zip(legs, values, strict=True):
+        # what rounding of the values leaves unseen, in the difference and in the gradient, counts as curvature
+        unseen = 8.0 * eps * abs(f) * (1.0 + abs(step) / eps**0.5) / step**2
+        found[k] = max(abs(2.0 * (value - f - g[k] * step)) / step**2, unseen)
+    seen = np.isfinite(found) & (found > 0.0)
+    if seen.sum() < 2 or np.ptp(np.log(found[seen])) < 2.0 * math.log(RATIO):
+        return
+    first = np.where(seen, found, np.exp(np.mean(np.log(found[seen]))))
+    state.arrays["first_hessian"], state.arrays["hessian"] = first, np.diag(first)
+    state.scalars["scaled"] = 1.0
+
+
+def _free(state: State, g: FloatArray) -> Array:
+    """Return which variables may move: not those that the descent would take over a bound, or to where legs failed."""
+    x = state.arrays["x"].astype(np.float64)
+    lower, upper = _bounds(state)
+    near = 1e-12 * np.maximum(1.0, np.abs(x))
+    above = (x >= upper - near) | np.isinf(state.arrays["plus"])
+    below = (x <= lower + near) | np.isinf(state.arrays["minus"])
+    free: Array = ~((above & (g < 0)) | (below & (g > 0)))
+    return free
+
+
+def _direction(state: State, g: FloatArray, free: Array) -> FloatArray:
+    """Return the step to the minimum of the model in the free variables; along the gradient where there is none."""
+    from scipy.linalg import LinAlgError, cho_factor, cho_solve
+
+    out = np.zeros(g.size)
+    for _ in range(2):
+        try:
+            factor = cho_factor(state.arrays["hessian"][np.ix_(free, free)], overwrite_a=True)
+            out[free] = -cho_solve(factor, g[free])
+        except (LinAlgError, ValueError):
+            out[free] = np.nan
+        if np.isfinite(out).all() and g @ out < 0.0:
+            return out
+        state.arrays["hessian"] = np.diag(state.arrays["first_hessian"])
+    return np.where(free, -g, 0.0)
+
+
+def _first_bound(state: State) -> float:
+    """Return the length at which the path meets its first bound."""
+    x, p = state.arrays["x"].astype(np.float64), state.arrays["descent"]
+    lower, upper = _bounds(state)
+    room = np.where(p > 0, upper - x, x - lower)
+    lengths = np.divide(room, np.abs(p), out=np.full(x.size, np.inf), where=p != 0.0)
+    return float(lengths[lengths > 0.0].min(initial=np.inf))
+
+
+def _update(state: State, y: FloatArray) -> None:
+    """Update the Hessian with a change of the gradient over the last step (Nocedal and Wright 2006, procedure 18.2)."""
+    arrays, s = state.arrays, state.arrays["moved"]
+    curvature = float(s @ y)
+    if not state.scalars["scaled"] and curvature > 0.0:
+        arrays["first_hessian"] = np.full(s.size, float(y @ y) / curvature)
+        arrays["hessian"] = np.diag(arrays["first_hessian"])
+        state.scalars["scaled"] = 1.0
+    image = arrays["hessian"] @ s
+    own = float(s @ image)
+    if not curvature > 1e-10 * float(np.linalg.norm(s) * np.linalg.norm(y)):
+        share = 0.8 * own / (own - curvature)
+        y = share * y + (1.0 - share) * image
+        curvature = float(s @ y)
+    if curvature > 0.0 and own > 0.0:
+        if state.step < s.size:
+            share = min(1.0, curvature / own)
+            arrays["hessian"] *= share
+            image, own = share * image, share * own
+        y, image = y / math.sqrt(curvature), image / math.sqrt(own)
+        arrays["hessian"] += np.outer(y, y)
+        arrays["hessian"] -= np.outer(image, image)
+
+
+def _climb(state: State) -> None:
+    """Measure the gradient at the iterate again, more exactly."""
+    state.scalars["rung"] += 1.0
+    _open_slope(state)
+
+
+def _open_slope(state: State) -> None:
+    d = state.arrays["x"].size
+    state.phase = _SLOPE
+    state.arrays["plus"], state.arrays["minus"] = np.full(d, np.nan), np.full(d, np.nan)
