@@ -81,11 +81,18 @@ def scipy_method(name: str) -> Callable[[Counted, np.ndarray, bool], None]:
     def run(fun: Counted, x0: np.ndarray, noisy: bool) -> None:
         from scipy.optimize import minimize
 
-        key = {"L-BFGS-B": "maxfun", "COBYQA": "maxfev", "Nelder-Mead": "maxfev"}[name]
-        options = {key: 10**7, "maxiter": 10**7}
+        keys = {"L-BFGS-B": ["maxfun"], "COBYQA": ["maxfev"], "Nelder-Mead": ["maxfev"], "BFGS": []}[name]
+        options = dict.fromkeys([*keys, "maxiter"], 10**7)
         minimize(fun, x0, method=name, options=options)
 
     return run
+
+
+def fd_bfgs(fun: Counted, x0: np.ndarray, noisy: bool) -> None:
+    """Our descent by differences alone, one of the two methods of "auto"."""
+    import vamo_bbo as vb
+
+    vb.minimize(fun, x0, method="fd-bfgs", maxfev=fun.budget)
 
 
 def pycma(fun: Counted, x0: np.ndarray, noisy: bool) -> None:
@@ -129,7 +136,9 @@ def pybobyqa(fun: Counted, x0: np.ndarray, noisy: bool) -> None:
 
 SOLVERS: dict[str, Callable[[Counted, np.ndarray, bool], None]] = {
     "auto": auto,
+    "fd-bfgs": fd_bfgs,
     "L-BFGS-B": scipy_method("L-BFGS-B"),
+    "BFGS": scipy_method("BFGS"),
     "COBYQA": scipy_method("COBYQA"),
     "Nelder-Mead": scipy_method("Nelder-Mead"),
     "pycma": pycma,

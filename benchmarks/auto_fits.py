@@ -27,7 +27,7 @@ GAS = 8.314
 """J / (mol K)"""
 MARKS = (10, 20, 50, 200)
 TAUS = (1e-3, 1e-6)
-SOLVERS = ("auto", "L-BFGS-B", "BFGS", "COBYQA", "nlopt BOBYQA", "Nelder-Mead", "pycma")
+SOLVERS = ("auto", "fd-bfgs", "L-BFGS-B", "BFGS", "COBYQA", "nlopt BOBYQA", "Nelder-Mead", "pycma")
 
 
 class Fit(NamedTuple):
@@ -140,13 +140,6 @@ def objective(fit: Fit) -> Callable[[Any], float]:
     return residual
 
 
-def bfgs(fun: profiles.Counted, x0: Any, noisy: bool) -> None:
-    """Run scipy's BFGS with its defaults."""
-    from scipy.optimize import minimize
-
-    minimize(fun, x0, method="BFGS")
-
-
 def pycma(fun: profiles.Counted, x0: Any, noisy: bool) -> None:
     """Run pycma in units of x0, as its documentation asks for."""
     import cma
@@ -159,7 +152,7 @@ def lowest(fit: Fit, solver: str) -> list[float]:
     """Return the lowest value so far, per value."""
     x0 = np.array(fit.start)
     fun = profiles.Counted(objective(fit), max(MARKS) * (x0.size + 1), 0.0, 0)
-    runner = {**profiles.SOLVERS, "BFGS": bfgs, "pycma": pycma}[solver]
+    runner = {**profiles.SOLVERS, "pycma": pycma}[solver]
     with contextlib.suppress(profiles.Spent), warnings.catch_warnings(), contextlib.redirect_stdout(None):
         warnings.simplefilter("ignore")
         runner(fun, x0.copy(), False)
