@@ -20,7 +20,7 @@ SEEN = ("logistic-l2-breast-cancer", "robust-tukey-diabetes", "least-squares-lab
 HELD_OUT = ("logistic-l2-digits", "svm-digits", "robust-geman-mcclure-outliers", "network-breast-cancer")
 FEW = ("logistic-l2-breast-cancer", "logistic-l2-sonar", "robust-tukey-diabetes", "svm-breast-cancer")
 FEW_HELD_OUT = ("logistic-ionosphere", "robust-geman-mcclure-diabetes", "network-breast-cancer")
-VALUES = ("zo-sgd", "zo-adamm", "zo-svrg", "L-BFGS-B")
+VALUES = ("zo-sgd", "zo-adamm", "zo-svrg", "L-BFGS-B", "fd-bfgs")
 GRADIENTS = ("vamo", "L-BFGS-B")
 
 

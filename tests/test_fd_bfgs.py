@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import vamo_bbo as vb
+from vamo_bbo.core.late import LATE
 from vamo_bbo.core.types import Answer, ProblemInfo
 
 EPS = np.finfo(float).eps
@@ -181,5 +182,33 @@ def test_what_it_is_not_for_is_refused():
         minimize(lambda x: float(x @ x), np.ones(3), noisy=True)
     with pytest.raises(vb.CapabilityError, match="at most 1000 variables, got 1001"):
         minimize(lambda x: float(x @ x), np.ones(1001))
-    with pytest.raises(vb.CapabilityError, match="plain objectives"):
-        minimize(vb.FiniteSum(lambda x, i: np.full(len(i), float(x @ x)), 5), np.ones(3))
+    with pytest.raises(vb.CapabilityError, match="cannot search Integer or Choice"):
+        minimize(lambda n: float(n), vb.Space(n=vb.Integer(0, 9)))
+
+
+def test_a_sum_is_taken_whole():
+    random = np.random.default_rng(2)
+    rows, labels = random.standard_normal((300, 4)), np.sign(random.standard_normal(300))
+
+    def losses(x, i):
+        return np.logaddexp(0.0, -labels[i] * (rows[i] @ x)) + 0.01 * (x @ x)
+
+    whole = minimize(lambda x: float(np.mean(losses(x, np.arange(300)))), np.zeros(4))
+    summed = minimize(vb.FiniteSum(losses, 300, chunk_size=64), np.zeros(4))
+    assert summed.success
+    np.testing.assert_allclose(summed.x, whole.x, atol=1e-6)
+
+
+def test_what_comes_too_late_is_no_failure():
+    solver = vb.fd_bfgs()
+    state = solver.init(np.zeros(3), seed=0, backend="numpy", info=ProblemInfo())
+    for turn in range(200):
+        if solver.status(state) is not None:
+            break
+        probes = solver.ask(state)
+        late = len(probes) == 3 and turn > 2
+        answers = [Answer(p.id, value=float(np.sum((p.point - [1, 2, 3]) ** 4))) for p in probes]
+        if late:
+            answers[turn % 3] = Answer(probes[turn % 3].id, error=LATE)
+        state = solver.tell(state, answers)
+    np.testing.assert_allclose(solver.recommend(state), [1, 2, 3], atol=0.05)

@@ -10,6 +10,7 @@ import numpy as np
 
 from vamo_bbo._errors import CapabilityError, OptionError
 from vamo_bbo._typing import Array, FloatArray
+from vamo_bbo.core.late import LATE
 from vamo_bbo.core.solver import State, Status
 from vamo_bbo.core.types import Answer, Probe, ProbeId, ProblemInfo
 
@@ -123,8 +124,8 @@ class DifferenceBFGS:
 
     def init(self, x0: Array, *, seed: int, backend: str, info: ProblemInfo, horizon: float | None = None) -> State:
         """Return the first state; see :class:`~vamo_bbo.core.solver.Solver`."""
-        if info.n_samples is not None or info.levels is not None or info.device:
-            raise CapabilityError("fd-bfgs is for plain objectives of real coordinates on the host.")
+        if info.levels is not None or info.device:
+            raise CapabilityError("fd-bfgs is for real coordinates on the host.")
         if info.noisy:
             raise CapabilityError("fd-bfgs is for deterministic objectives; use 'quadratic', 'cma' or 'spsa'.")
         d = x0.size
@@ -163,9 +164,9 @@ class DifferenceBFGS:
                 continue
             state.inbox[answer.id] = answer
             if len(state.inbox) == size:
-                told = [state.inbox[_id(state, k)] for k in range(size)]
+                told = [_value(state.inbox[_id(state, k)]) for k in range(size)]
                 state.inbox = {}
-                self._close(state, np.array([math.nan if a.error is not None else float(a.value) for a in told]))
+                self._close(state, np.array(told))
         return state
 
     def status(self, state: State) -> Status | None:
@@ -212,7 +213,7 @@ class DifferenceBFGS:
             self._descend(state)
             return
         for (k, step), value in zip(_legs(state), values, strict=True):
-            state.arrays["plus" if step > 0 else "minus"][k] = math.inf if math.isnan(value) else value
+            state.arrays["plus" if step > 0 else "minus"][k] = value
         if state.scalars["rung"] == 0 and phase != _MIRROR:
             state.phase = _MIRROR
             if _legs(state):
@@ -292,7 +293,8 @@ class DifferenceBFGS:
             if scalars["trials"] >= TRIALS:
                 self._accept(state)
             else:
-                self._try(state, 0.1 * length if math.isnan(value) else min(max(least, 0.1 * length), 0.5 * length))
+                back = min(max(least, 0.1 * length), 0.5 * length) if math.isfinite(value) else 0.1 * length
+                self._try(state, back)
             return
         if scalars["mode"] == _BACK and least < 0.6 * length:
             scalars["mode"] = _BETWEEN
@@ -337,6 +339,13 @@ _ENDINGS = (
     Status(0, True, "fd-bfgs: the norm of the projected gradient is below gtol."),
     Status(0, True, "fd-bfgs: no better point along the gradient, however it was measured."),
 )
+
+
+def _value(answer: Answer) -> float:
+    """Return the value; inf for a failure, NaN for what the round did not wait for."""
+    if answer.error is not None:
+        return math.nan if answer.error == LATE else math.inf
+    return float(answer.value)
 
 
 def _id(state: State, index: int) -> ProbeId:
@@ -394,7 +403,10 @@ def _steps(state: State) -> FloatArray:
 
 
 def _slope(state: State) -> FloatArray:
-    """Return the gradient from the values on both sides, or on one; 0 where there is none."""
+    """Return the gradient from the values on both sides, or on one.
+
+    0 where these failed, and what it was before where they came too late.
+    """
     arrays, f = state.arrays, state.scalars["value"]
     x, steps = arrays["x"], _steps(state)
     ups, downs = ((x + sign * steps).astype(x.dtype) - x.astype(np.float64) for sign in (1.0, -1.0))
@@ -403,7 +415,8 @@ def _slope(state: State) -> FloatArray:
     far, high = np.where(above, ups, 0.0), np.where(above, plus, f)
     near, low = np.where(below, downs, 0.0), np.where(below, minus, f)
     width = far - near
-    slope: FloatArray = np.divide(high - low, width, out=np.zeros(x.size), where=width > 0.0)
+    before = np.where(np.isnan(plus) & np.isnan(minus) & (steps > 0.0), np.nan_to_num(arrays["slope"]), 0.0)
+    slope: FloatArray = np.divide(high - low, width, out=before, where=width > 0.0)
     return slope
 
 
