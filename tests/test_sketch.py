@@ -78,6 +78,16 @@ def test_few_large_gradients_do_not_count_as_many(size):
     assert 3.0 < floors[1] / floors[0] < 400 / 33
 
 
+@pytest.mark.parametrize("sketch", [Guided(8), Diagonal()])
+def test_one_more_gradient_has_the_weight_of_its_samples(sketch):
+    """As in a plain mean: a mini-batch of 4 after 400 of them."""
+    arrays, scalars = make(sketch, 40), {}
+    for row in gradients(40, 400)[0]:
+        sketch.add(arrays, scalars, row, 4.0)
+    sketch.refresh(arrays, scalars, math.inf)
+    assert scalars["metric_share"] == pytest.approx(4.0 / 400, rel=0.2)  # their sizes differ a little
+
+
 def test_scaling_gradients_scales_the_metric():
     v = np.sin(np.arange(30.0))
     results = []

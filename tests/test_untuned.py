@@ -242,6 +242,36 @@ def test_stored_gradients_converge_linearly_though_curvatures_differ_much_among_
     assert gap(result.x) < 2e-7 * gap(data.x0)
 
 
+@pytest.mark.parametrize("preconditioner", ["guided", "diagonal"])
+def test_a_feature_that_is_rare_and_large_is_not_overshot(preconditioner):
+    """The first gradient along it is divided by a metric that knows nothing of it: x went to 26 instead of 0.1."""
+    n, rng = 800, np.random.default_rng(0)
+    rows = rng.standard_normal((n, 8))
+    labels = np.where(rows[:, :7].sum(1) + rng.standard_normal(n) > 0, 1.0, -1.0)
+    rows[:, 7] = 0.0
+    rows[:3, 7], labels[:3] = 40.0, (1.0, 1.0, -1.0)
+
+    def losses(x, idx):
+        return np.logaddexp(0.0, -labels[idx] * (rows[idx] @ x)) + 5e-4 * (x @ x)
+
+    def gradient(x, idx):
+        slopes = -labels[idx] / (1.0 + np.exp(labels[idx] * (rows[idx] @ x)))
+        return rows[idx].T @ slopes / len(idx) + 1e-3 * x
+
+    largest = 0.0
+
+    def callback(intermediate_result):
+        nonlocal largest
+        largest = max(largest, abs(float(intermediate_result.x[7])))
+
+    for seed in (1, 4, 5):
+        vb.minimize(
+            vb.FiniteSum(losses, n, grad=gradient), np.zeros(8), method=vb.vamo(preconditioner=preconditioner),
+            rng=seed, maxjev=4 * n, callback=callback,
+        )  # fmt: skip
+    assert largest < 2.0
+
+
 @pytest.mark.parametrize("name", MAKERS)
 def test_a_failing_probe_does_not_stop_a_run(name):
     data, gap = least_squares(0.3)

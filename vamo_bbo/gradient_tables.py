@@ -306,9 +306,14 @@ class GradientTable:
         control = self.control(ctx, k)
         v = self.corrected(ctx, gradient, control)
         direction = self.metric(ctx, v)
-        if self.step is not None and (factor := self.step.cut(ctx.scalars, float(direction @ v))) < 1.0:
-            direction *= direction.dtype.type(factor)
-            v = v * v.dtype.type(factor)
+        if self.preconditioner is not None or self.step is not None:
+            square = float(direction @ v)
+            factor = 1.0 / (1.0 + ctx.scalars.get("metric_share", 0.0) * square)
+            if self.step is not None:
+                factor *= self.step.cut(ctx.scalars, factor * factor * square)
+            if factor < 1.0:
+                v = v * v.dtype.type(factor)
+                direction = v if self.preconditioner is None else direction * direction.dtype.type(factor)
         ctx.state.cache["gradient_step"] = _Step(k, gradient, control, direction, v)
         return Estimate((), ((1.0, direction),))
 

@@ -18,6 +18,12 @@ magnitude within a pass, C is made of the few largest, and most of its spectrum 
 them (L. Kish, "Survey Sampling", 1965, for unequal weights). Smoothed, because heavy tails of single gradients
 are no sign of that: with their raw energies sums that are merely slow took longer.
 
+A gradient that the sketch has not seen the like of is divided by the floor, which is nearly nothing where a feature is
+rare and large: one step then overshoots by far, to where the loss is flat and nothing leads back. So a step uses the
+metric that contains its own estimate v as one more gradient, :math:`P + \frac{b}{K} v v^\top` for a mini-batch of b:
+by Sherman and Morrison's formula the step of P over :math:`1 + \frac{b}{K} v^\top P^{-1} v`. That is near 1 for an
+estimate like the others, and goes to 1 as estimates vanish.
+
 Products are cut into pieces below the size at which a BLAS goes parallel, so that results depend on no thread count.
 """
 
@@ -260,6 +266,8 @@ class Guided:
             basis[...] = vectors.T[::-1][:q]
         noise = self._sampling_error(scalars)
         floor = noise + (float(spectrum[-1]) if q < size else 0.0)
+        # b / K: the weight of one more mini-batch gradient in P.
+        scalars["metric_share"] = scalars["sketch_batch"] * noise / scalars["sketch_trace"] if noise > 0 else 0.0
         if not floor > 0:  # no gradient differs from another: nothing to precondition by
             scalars["sketch_floor"] = 1.0
             arrays["shrinkage"][...] = 0.0
@@ -315,13 +323,15 @@ class Diagonal:
         variance = arrays["variance"]
         variance *= 1 - share
         variance += share * gradient.dtype.type(batch_size) * gap * (gradient - arrays["center"])
-        scalars["sketch_known"] = known + 1.0
+        scalars["sketch_known"], scalars["sketch_batch"] = known + 1.0, batch_size
 
     def refresh(self, arrays: Arrays, scalars: Scalars, memory: float) -> None:
         """Put the present variances to use."""
         scalars["sketch_memory"] = memory
         variance: FloatArray = np.maximum(arrays["variance"], 0.0)
-        noise = float(variance.sum()) / max(1.0, scalars.get("sketch_known", 0.0))
+        known = max(1.0, scalars.get("sketch_known", 0.0))
+        scalars["metric_share"] = scalars["sketch_batch"] / known
+        noise = float(variance.sum()) / known
         arrays["metric"][...] = 1.0 / (variance + noise) if noise > 0 else 1.0
 
     def apply(self, arrays: Arrays, scalars: Scalars, v: Array) -> Array:
