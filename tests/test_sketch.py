@@ -140,8 +140,8 @@ SCRIPT = """
 import hashlib, math, numpy as np
 from vamo_bbo.sketch import Guided
 digest = hashlib.sha256()
-for size in (200, 5000):
-    sketch, scalars = Guided(16), {}
+for rank, size in ((16, 200), (None, 200), (16, 5000)):
+    sketch, scalars = Guided(rank), {}
     arrays = {s.name: np.zeros(s.shape) for s in sketch.arrays(size)}
     for row in np.random.default_rng(3).standard_normal((120, size)):
         sketch.add(arrays, scalars, row, 1.0)

@@ -85,11 +85,22 @@ def projections(basis: Array, v: Array) -> Array:
         for lo in range(0, q, height):
             np.matmul(basis[lo : lo + height], v, out=out[lo : lo + height])
         return out
-    width = max(64, GEMV_PIECE // q)
-    total = basis[:, :width] @ v[:width]
-    for lo in range(width, size, width):
-        total += basis[:, lo : lo + width] @ v[lo : lo + width]
-    return np.asarray(total)
+    stack, rest = _pieces(basis)
+    total: Array = np.add.reduce(np.matmul(stack, v[: size - rest].reshape(len(stack), -1, 1)))[:, 0]
+    if rest:
+        total += basis[:, size - rest :] @ v[size - rest :]
+    return total
+
+
+def _pieces(basis: Array) -> tuple[Array, int]:
+    """Return views of equally many columns, shape (pieces, q, width), and the number of columns that are left.
+
+    One product of NumPy over the stack is a call of the BLAS per piece, without a call of Python for each.
+    """
+    q, size = basis.shape
+    width = max(8, GEMV_PIECE // q)
+    count = size // width
+    return basis[:, : count * width].reshape(q, count, width).transpose(1, 0, 2), size - count * width
 
 
 def combination(coefficients: Array, basis: Array) -> Array:
@@ -104,9 +115,10 @@ def combination(coefficients: Array, basis: Array) -> Array:
     if q * size <= GEMV_PIECE:
         return np.asarray(coefficients @ basis)
     out = np.empty(size, dtype=basis.dtype)
-    width = max(64, GEMV_PIECE // q)
-    for lo in range(0, size, width):
-        np.matmul(coefficients, basis[:, lo : lo + width], out=out[lo : lo + width])
+    stack, rest = _pieces(basis)
+    np.matmul(coefficients, stack, out=out[: size - rest].reshape(len(stack), -1))
+    if rest:
+        np.matmul(coefficients, basis[:, size - rest :], out=out[size - rest :])
     return out
 
 
