@@ -35,8 +35,9 @@ KEPT_SHARE = 0.5
 AVERAGING = 8.0
 """Power of the polynomial average: it looks back over about a ninth of the steps so far."""
 
-SMALLEST_BATCH, LARGEST_BATCH, WANTED_BATCHES = 8, 64, 1000
-"""Default mini-batch of the gradient table: a thousandth of the samples, within limits."""
+SMALLEST_BATCH, LARGEST_BATCH, WANTED_BATCHES = 8, 128, 500
+"""Default mini-batch of the gradient table: a 500th of the samples, within limits. A step costs about 0.1 ms beyond its
+samples, and with half as many batches in a pass the passes grow little (docs/benchmarks/finite_sum)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +203,7 @@ def vamo(
     schedule, sampling
         As in :func:`vamo_bbo.sgd`.
     batch_size : int, optional
-        Samples per step; None means n/1000 within 8 and 64 for stored gradients, and ``min(32, n)`` for "values".
+        Samples per step; None means n/500 within 8 and 128 for stored gradients, and ``min(32, n)`` for "values".
 
     Returns
     -------
