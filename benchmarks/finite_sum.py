@@ -212,7 +212,7 @@ def wall() -> None:
 def _seconds(problem: Any, data: peers.Data, target: float, batch: int | None) -> float:
     """Return the seconds after which vamo's answer is at the target, without the time spent looking."""
     looked, steps = 0.0, 0
-    n_batches = data.n // (batch or 32)
+    n_batches = data.n // (batch or 65)
 
     def callback(intermediate_result: Any) -> None:
         nonlocal looked, steps

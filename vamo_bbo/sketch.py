@@ -98,8 +98,8 @@ def _pieces(basis: Array) -> tuple[Array, int]:
     One product of NumPy over the stack is a call of the BLAS per piece, without a call of Python for each.
     """
     q, size = basis.shape
-    width = max(8, GEMV_PIECE // q)
-    count = size // width
+    count = -(-size // max(8, GEMV_PIECE // q))
+    width = size // count
     return basis[:, : count * width].reshape(q, count, width).transpose(1, 0, 2), size - count * width
 
 
