@@ -152,13 +152,12 @@ def test_rows_and_workers_get_whole_generations():
     assert result.fun < 1e-3
 
 
-def test_a_chaotic_objective_is_left_to_the_population_early():
-    """Differences see nothing but the ripple: the descent must not take most of the budget."""
+def test_a_chaotic_objective_comes_down_to_its_ripple():
+    """Differences see nothing but the ripple, of height 1."""
     d = 30
 
     def rough(x):
         return float((x - 1.0) @ (x - 1.0)) + np.sin(1e4 * float(x @ np.arange(1, d + 1)))
 
     result = vb.minimize(rough, -np.ones(d), rng=0, maxfev=60 * (d + 1))
-    assert "fd-bfgs found no slope to follow" in result.message
-    assert result.fun < 20.0 < 4 * d
+    assert result.fun < 2.0 < 4 * d

@@ -11,7 +11,7 @@ import numpy as np
 from vamo_bbo._typing import Array
 from vamo_bbo.auto_descent import DESCENTS, descent_name
 from vamo_bbo.auto_noisy import REGRESSION, run_noisy
-from vamo_bbo.auto_smooth import PAIRS, descend
+from vamo_bbo.auto_smooth import PAIRS, descend, is_parallel
 from vamo_bbo.auto_sums import DIFFERENCES, choose_for_sum
 from vamo_bbo.auto_units import Look, agree, find_units, sizes_of
 from vamo_bbo.problem import FiniteSum
@@ -75,9 +75,9 @@ def choose(call: Call, noisy: bool) -> Choice:
         return Choice(_of_ours(call, noisy), f"no gradient, {about}, a journal, a time-out or common random numbers")
     if call.has_gradient:
         return Choice("L-BFGS-B", f"exact gradient, {about}")
-    if call.workers not in (None, 1) and d <= SMALL and not call.vectorized and has_cma():
-        return Choice("cma", f"no gradient, {about}, several workers")
     if noisy:
+        if is_parallel(call) and d <= SMALL and has_cma():
+            return Choice("cma", f"no gradient, {about}, several workers")
         return Choice("COBYQA" if d <= SMALL else "spsa", f"no gradient, {about}")
     if d <= DIFFERENCES:
         return Choice(descent_name(call), f"no gradient, {about}")

@@ -10,7 +10,7 @@ import numpy as np
 
 from vamo_bbo._typing import Array
 from vamo_bbo.auto_descent import Descent, descent, descent_name
-from vamo_bbo.auto_search import counted, generic, goes_on, search_on, start_of
+from vamo_bbo.auto_search import counted, generic, goes_on, may_search, search_on, start_of
 from vamo_bbo.auto_units import Look
 from vamo_bbo.run.stop import Code
 from vamo_bbo.scipy_layer.objective import Watched
@@ -19,7 +19,7 @@ from vamo_bbo.scipy_layer.stretched import Stretched
 if TYPE_CHECKING:
     from vamo_bbo.minimize import Call
 
-__all__ = ["PAIRS", "descend"]
+__all__ = ["PAIRS", "descend", "is_parallel"]
 
 MODELS = 20
 """Most variables for which COBYQA takes its turns with the descent: its own time grows fast with d."""
@@ -36,8 +36,9 @@ FTOL, GTOL = 2.220446049250313e-09, 1e-5
 def descend(call: Call, watched: Watched, look: Look) -> Any:
     """Run a descent by differences and COBYQA in turn, and the descent to polish.
 
-    The measurement behind it is in ``docs/which_method.rst``: each of the two is far ahead on some problems. What is
-    left of a stated budget goes to :func:`~vamo_bbo.auto_search.search_on`.
+    The measurement behind it is in ``docs/which_method.rst``: each of the two is far ahead on some problems. Several
+    workers share a gradient, but COBYQA asks for one point at a time: it is left out. What is left of a stated budget
+    goes to :func:`~vamo_bbo.auto_search.search_on`.
 
     Parameters
     ----------
@@ -54,9 +55,15 @@ def descend(call: Call, watched: Watched, look: Look) -> Any:
         Of the stage that found the answer, with the counts of all.
     """
     begun = descent(call, start_of(call, watched), look.value, watched, look.units, look.slope)
-    result = (_in_turn if call.size <= MODELS else _alone)(call, watched, look.units, begun)
+    turns = call.size <= MODELS and not is_parallel(call)
+    result = (_in_turn if turns else _alone)(call, watched, look.units, begun)
     watched.memory = None
     return search_on(call, watched, result, look.units) if goes_on(call, watched) else result
+
+
+def is_parallel(call: Call) -> bool:
+    """Return whether several points are evaluated at the same time."""
+    return call.workers not in (None, 1) and not call.vectorized
 
 
 @dataclass(slots=True)
@@ -156,7 +163,8 @@ def _alone(call: Call, watched: Watched, units: Array | None, begun: Descent) ->
     watched.memory = None  # no method is run again
     start = start_of(call, watched)
     result = run_scipy(call, begun.method, watched=watched, options=_options(call, begun, watched), x0=start)
-    if call.size > STUCK or watched.best_x is None or not begun.is_stuck(result, watched):
+    searches = is_parallel(call) and may_search(call)
+    if call.size > STUCK or watched.best_x is None or searches or not begun.is_stuck(result, watched):
         return result
     model = run_scipy(call, "COBYQA", watched=watched, options=generic(call), x0=watched.best_x)
     return _polished(call, watched, model, _found_none(call), units)
