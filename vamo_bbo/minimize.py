@@ -18,6 +18,7 @@ from vamo_bbo.array_call import kind_of, minimize_arrays
 from vamo_bbo.core.solver import Solver
 from vamo_bbo.problem import FiniteSum
 from vamo_bbo.run.failures import FailurePolicy, OnError
+from vamo_bbo.run.fixed import Fixed
 from vamo_bbo.run.known import KnownPoints, parse_known
 from vamo_bbo.run.session import run_solver
 from vamo_bbo.run.setup import parse_bounds, parse_x0, seed_of, setup
@@ -365,6 +366,8 @@ def run_ours(call: Call, method: Any) -> OptimizeResult:
         problem.objective.declare(levels=call.levels)
     if call.known is not None:
         problem.declare_known(call.known.points, call.known.values)
+    if problem.objective.size == 0:
+        solver = Fixed()
     from vamo_bbo.run.progress import following
 
     with following(call.progress, limits) as follow:

@@ -15,6 +15,7 @@ import numpy as np
 from vamo_bbo._errors import EvaluationError
 from vamo_bbo._typing import Array
 from vamo_bbo.core.types import AnchorRef, Answer, Probe
+from vamo_bbo.run import outputs
 from vamo_bbo.run.failures import FailureLog, FailurePolicy, FailureRecord, failure_record, penalty
 from vamo_bbo.run.history import History, StepRecord
 from vamo_bbo.run.stop import Budget, Code
@@ -72,6 +73,11 @@ class Watched:
         One record per improvement.
     ended : Code or None
         Why the latest method was stopped; None for one that ended by itself.
+<<<<<<< HEAD
+=======
+    odd : str
+        What the objective last returned in place of a number.
+>>>>>>> 08c52ee (What is no number is a failed evaluation after x0; all variables fixed, and tiny budgets of sums)
     memory : Memory or None
         Where it is set, a point that was evaluated is not evaluated again.
     """
@@ -100,6 +106,10 @@ class Watched:
         self.failures, self.history = FailureLog(), History()
         self.exception: Exception | None = None
         self.ended: Code | None = None
+<<<<<<< HEAD
+=======
+        self.odd = ""
+>>>>>>> 08c52ee (What is no number is a failed evaluation after x0; all variables fixed, and tiny budgets of sums)
         self.memory: Memory | None = None
         self.began = time.perf_counter()
         self.on_iteration: Callable[[Watched], None] | None = None
@@ -143,10 +153,10 @@ class Watched:
     def differs_at(self, x: Array, args: tuple[Any, ...]) -> bool:
         """Evaluate twice at ``x`` and return whether the values differ; the first serves the next request for it."""
         first = self._evaluate(x.copy(), args)
+        outputs.scalar(first)  # raises what is no number, before a method meets it
         second = self._evaluate(x.copy(), args)
-        noisy = bool(np.asarray(first != second).any())
-        if np.size(first) == 1 and np.asarray(first).dtype.kind in "biuf":
-            self.noise = float(np.abs(np.asarray(first - second)).max()) / _MEAN_DIFFERENCE
+        noisy = bool(number(first) != number(second))
+        self.noise = abs(number(first) - number(second)) / _MEAN_DIFFERENCE
         self._known = None if noisy else (np.array(x), first)
         return noisy
 
@@ -252,11 +262,11 @@ class Watched:
         return values
 
     def _member(self, x: Array, args: tuple[Any, ...], raw: Any, exception: Exception | None, log: str | None) -> Any:
-        value, trouble = self._checked(raw, exception)
+        value, trouble = self._checked(x, raw, exception)
         if trouble is not None:
             return self._failed(x, trouble, log, exception)
         self._keep(x, value)
-        return raw
+        return value
 
     def _round(self, asked: Sequence[tuple[Array, tuple[Any, ...]]], settle: Callable[..., Any]) -> list[Any]:
         """Return what ``settle`` makes of the values of many points, all of them or none within the budget."""
@@ -287,10 +297,10 @@ class Watched:
 
         ``2 f(x0) - f(x0 - h)`` in place of ``f(x0 + h)`` makes scipy's forward difference a backward one.
         """
-        value, trouble = self._checked(raw, exception)
+        value, trouble = self._checked(x, raw, exception)
         if trouble is None:
             self._keep(x, value)
-            return raw
+            return _plain(raw, value)
         told = self._failed(x, trouble, log, exception)
         if not math.isnan(told) or not math.isfinite(self._base) or self._base_x is None:
             return self._penalty(told)
@@ -298,7 +308,7 @@ class Watched:
         if mirror.size == x.size and not np.iscomplexobj(x) and self._inside(mirror) and self._fits_one_more():
             self.spend()
             raw, exception, log = Guarded(self.fun, args, self.vectorized)(mirror.copy())
-            value, trouble = self._checked(raw, exception)
+            value, trouble = self._checked(mirror, raw, exception)
             if trouble is None and value is not None:
                 self._keep(mirror, value)
                 return 2.0 * self._base - value
@@ -323,15 +333,20 @@ class Watched:
                 raw = self.fun(x[None, :] if self.vectorized else x, *args)
                 if self.vectorized:
                     raw = np.asarray(raw).reshape(-1)[0]
+                raw, gradient = outputs.pair(raw) if self.paired else (raw, None)
             except StopIteration:
                 raise
             except Exception as error:
                 raw, exception, log = math.nan, error, traceback.format_exc()
-            value, trouble = self._checked(raw[0] if self.paired and exception is None else raw, exception)
+            value, trouble = self._checked(x, raw, exception, self.best_x is self.known_best)
             if trouble is None:
                 self._base, self._base_x = math.nan if value is None else value, point
                 self._keep(point, value)
+<<<<<<< HEAD
                 return raw
+=======
+                return (_plain(raw, value), gradient) if self.paired else _plain(raw, value)
+>>>>>>> 08c52ee (What is no number is a failed evaluation after x0; all variables fixed, and tiny budgets of sums)
             if attempt + 1 < tries:
                 if not self._fits_one_more():
                     break
@@ -350,21 +365,25 @@ class Watched:
             raise exception
         raise EvaluationError(f"The objective failed at x0, {_TRIES_AT_START} times: {trouble}.")
 
-    def _checked(self, raw: Any, exception: Exception | None) -> tuple[float | None, str | None]:
-        """Return the value as a float and what is wrong with it.
+    def _checked(
+        self, x: Array, raw: Any, exception: Exception | None, handed_on: bool = False
+    ) -> tuple[float | None, str | None]:
+        """Return the value at x as a float and what is wrong with it.
 
-        None for what is no single real number: it is handed on, and scipy raises its own error.
+        (None, None) for what is handed on: a complex value where x is complex, and what is no number before the first
+        number has come, so that scipy itself says what is wrong with it.
         """
         if exception is not None:
             return None, f"{type(exception).__name__}: {exception}".partition("\n")[0]
+        if np.iscomplexobj(x) and np.size(raw) == 1 and np.iscomplexobj(raw):  # a leg of jac="cs"
+            return None, None if np.isfinite(raw).all() else f"the objective returned {raw}"
         if type(raw) is not float:
-            array = np.asarray(raw)
-            if array.size != 1 or array.dtype.kind not in "biufc":
-                return None, None
-            if array.dtype.kind == "c":
-                return None, None if np.isfinite(array).all() else f"the objective returned {raw}"
-            raw = float(array.reshape(())[()])
-        return raw, None if math.isfinite(raw) else f"the objective returned {raw}"
+            try:
+                raw = outputs.scalar(raw)
+            except outputs.OutputError as error:
+                self.odd = str(error)
+                return None, None if handed_on else self.odd
+        return raw, outputs.trouble(raw)
 
     def _failed(self, x: Array, trouble: str | None, log: str | None, exception: Exception | None) -> float:
         """Record a failure and return the value that the policy gives, NaN to skip."""
@@ -463,3 +482,10 @@ class Watched:
         for k, value in zip(moved, self._legs(legs), strict=True):
             out[k] = (number(value) - self._base) / steps[k]
         return out
+
+
+def _plain(raw: Any, value: float | None) -> Any:
+    """Return what scipy is told: the answer itself, but ``value`` where it is of a type that scipy cannot handle."""
+    kind = raw.dtype.kind if isinstance(raw, (np.ndarray, np.generic)) else ""
+    known = isinstance(raw, (int, float, complex)) or kind in ("i", "u", "f", "c")
+    return raw if known or value is None else value
