@@ -16,7 +16,7 @@ from vamo_bbo.auto_sums import DIFFERENCES, choose_for_sum
 from vamo_bbo.auto_units import Look, agree, find_units, sizes_of
 from vamo_bbo.problem import FiniteSum
 from vamo_bbo.run.fixed import Fixed
-from vamo_bbo.run.setup import parse_x0, scale_of
+from vamo_bbo.run.setup import check_fun, parse_x0, scale_of
 from vamo_bbo.run.stop import Budget, Code
 from vamo_bbo.scipy_layer.memory import Memory, number
 from vamo_bbo.scipy_layer.methods import stopped
@@ -104,6 +104,7 @@ def run_auto(call: Call) -> Any:
     """Choose a method, run it, and say so in the message."""
     from vamo_bbo.minimize import run_call, run_ours
 
+    check_fun(call.fun)
     parse_x0(call.x0)  # a start that no method can use is refused before anything is evaluated
     _, lower, upper = _within(call)
     if lower is not None and upper is not None and (lower == upper).all():

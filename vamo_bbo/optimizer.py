@@ -287,12 +287,14 @@ class Optimizer:
     @property
     def result(self) -> OptimizeResult:
         """The result so far, as :func:`vamo_bbo.minimize` would return it, without a re-estimate."""
+        from vamo_bbo.result import Result
+
         reasons, info = self.stop(), self.objective.info
         exact = info.n_samples is None and not info.noisy and self.best_x is not None
         x = self.best_x if exact else self.recommendation
         fields: dict[str, Any] = {} if self.space is None else {"params": self.space.from_unit(x)}
         status = self.solver.status(self.state)
-        return new_result(
+        result = new_result(
             x=x,
             fun=self.best_value if exact else (self.history[-1].value if len(self.history) else math.nan),
             success=bool({"f_target", "tol"} & reasons.keys()) or (status is not None and status.success),
@@ -310,6 +312,7 @@ class Optimizer:
             history=self.history,
             **fields,
         )
+        return Result(result)  # type: ignore[call-arg]
 
     def describe(self) -> dict[str, Any]:
         """Return what can be said about the run as a dict that JSON can hold."""

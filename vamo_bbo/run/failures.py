@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from vamo_bbo._errors import EvaluationError, OptionError, StateError
@@ -51,7 +51,7 @@ class FailureRecord:
 
     id: tuple[int, int, int, int]
     error: str
-    log: str | None = None
+    log: str | None = field(default=None, repr=False)
     x: Array | None = None
     want: str = "value"
     elapsed: float = 0.0

@@ -116,7 +116,7 @@ class Budget:
             if value is None:
                 continue
             try:
-                good = not isinstance(value, bool) and float(value) >= 0
+                good = not isinstance(value, (bool, str)) and float(value) >= 0
             except (TypeError, ValueError):
                 good = False
             if not good:

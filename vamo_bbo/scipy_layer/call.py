@@ -73,7 +73,7 @@ def run_scipy(
             vectorized=call.vectorized,
             watched=watched,
             known=known,
-            on_iteration=follow.watch if call.progress else None,
+            on_iteration=None if follow.line is None else follow.watch,
         )
     return result if scaled is None else scaled.restore(result)
 
