@@ -269,3 +269,24 @@ def test_tensors_come_as_tensors_and_go_as_tensors():
     host = vb.minimize(least_squares(ROWS, SIDES), START, **options)
     assert set(seen) == {torch.Tensor}
     np.testing.assert_allclose(found.x.numpy(), host.x, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("method", ["auto", "L-BFGS-B", "spsa", "cma"])
+def test_values_may_be_tensors_that_record_gradients(method):
+    torch = pytest.importorskip("torch")
+
+    def fun(x):
+        return ((torch.tensor(x, requires_grad=True) - 1) ** 2).sum()
+
+    result = vb.minimize(fun, np.zeros(3), method=method, maxfev=40, rng=0)
+    assert result.n_failed == 0
+    assert result.fun < 3.0
+
+
+def test_known_points_may_be_tensors():
+    torch = pytest.importorskip("torch")
+    known = [(torch.ones(3, requires_grad=True), 0.0)]
+    result = vb.minimize(
+        lambda x: float(((x - 1) ** 2).sum()), np.zeros(3), method="spsa", maxfev=5, known_points=known
+    )
+    assert result.x.tolist() == [1.0, 1.0, 1.0]

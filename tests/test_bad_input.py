@@ -55,6 +55,12 @@ CASES = {
         "grad must return real numbers, got an array of dtype complex128",
     ),
     "negative budget": (lambda: vb.minimize(sphere, X0, method="zo-sgd", maxfev=-5), "maxfev must be .*got -5"),
+    "a budget as text": (lambda: vb.minimize(sphere, X0, maxfev="50"), "maxfev must be a number .* got '50'"),
+    "a callback that is none": (
+        lambda: vb.minimize(sphere, X0, method="spsa", callback=3),
+        "callback must be callable",
+    ),
+    "nothing to minimize": (lambda: vb.minimize(None, X0), "fun must be a callable or a FiniteSum, got None"),
     "negative time": (lambda: vb.minimize(sphere, X0, method="zo-sgd", max_time=-1.0), "max_time must be .*got -1.0"),
     "no samples": (lambda: data(n_samples=0), "n_samples must be a positive integer, got 0"),
     "losses not callable": (lambda: vb.FiniteSum(3.0, 5), "losses must be callable, got 3.0"),

@@ -124,6 +124,42 @@ def test_f_target_stops_at_the_first_value_that_reaches_it() -> None:
     assert result.nfev == len(values)
 
 
+@pytest.mark.parametrize("method", ["auto", "spsa", "zo-sgd", "cma", "quadratic"])
+@pytest.mark.parametrize("options", [{}, {"maxfev": 1}, {"workers": map}, {"noisy": False}, {"asynchronous": True}])
+def test_where_all_variables_are_fixed_x0_is_the_answer(method: str, options: Any) -> None:
+    calls: list[Any] = []
+
+    def fun(x: np.ndarray) -> float:
+        calls.append(x)
+        return float(x @ x)
+
+    result = vb.minimize(fun, [1.0, 5.0], method=method, bounds=[(1, 1), (2, 2)], **options)
+    assert result.x.tolist() == [1.0, 2.0]
+    assert (result.fun, result.nfev, result.nit, result.success) == (5.0, 1, 0, True)
+    assert len(calls) == 1
+    assert result.message == "All independent variables were fixed by bounds."
+
+
+@pytest.mark.parametrize("method", ["vamo", "storm", "sgd", "adam", "zo-adamm", "auto"])
+def test_a_sum_whose_variables_are_all_fixed(method: str) -> None:
+    grad = None if method == "zo-adamm" else lambda x, idx: 2 * x
+    problem = vb.FiniteSum(lambda x, idx: idx + float(x @ x), 9, grad)
+    result = vb.minimize(problem, [1.0], method=method, bounds=[(1, 1)])
+    assert (result.x.tolist(), result.fun, result.success) == ([1.0], 5.0, True)
+
+
+def test_a_run_without_gradients_has_no_horizon_of_zero() -> None:
+    result = vb.minimize(lambda x: float(x @ x), [1.0], method="zo-sgd", maxjev=0, max_time=0.05)
+    assert result.status == Code.MAX_TIME
+
+
+@pytest.mark.parametrize("method", ["SLSQP", "L-BFGS-B", "COBYQA", "trust-constr"])
+def test_the_answer_is_within_the_bounds_where_nothing_was_evaluated(method: str) -> None:
+    result = vb.minimize(lambda x: x @ x, [5.0, 0.5], method=method, bounds=[(0, 1)] * 2, max_time=0.0)
+    assert result.nfev == 0
+    assert result.x.tolist() == [1.0, 0.5]
+
+
 def test_f_target_at_x0_costs_one_evaluation() -> None:
     assert run(f_target=25.0).nfev == 1
 
@@ -272,6 +308,25 @@ def test_noise_means_the_recommendation_with_its_error() -> None:
 
 
 class TestFiniteSum:
+    @pytest.mark.parametrize("method", ["vamo", "sgd", "adam", "spsa", "residual", "zo-adamm"])
+    @pytest.mark.parametrize("limits", [{"maxfev": 1}, {"maxfev": 7}, {"maxfev": 40, "maxjev": 3}, {"maxfev": 31}])
+    def test_a_budget_below_32_samples_is_exact(self, method: str, limits: Any) -> None:
+        seen = [0, 0]
+
+        def losses(x: np.ndarray, idx: np.ndarray) -> np.ndarray:
+            seen[0] += len(idx)
+            return (x[0] - idx) ** 2
+
+        def grad(x: np.ndarray, idx: np.ndarray) -> np.ndarray:
+            seen[1] += len(idx)
+            return 2 * (x - idx.mean())
+
+        problem = vb.FiniteSum(losses, 50, None if method in ("spsa", "zo-adamm") else grad)
+        result = vb.minimize(problem, [9.0], method=method, rng=0, **limits)
+        assert [result.nfev_samples, result.njev_samples] == seen
+        assert seen[0] <= limits["maxfev"]
+        assert seen[1] <= limits.get("maxjev", np.inf)
+
     targets = np.linspace(-1, 3, 40)
 
     def problem(self, **changes: Any) -> vb.FiniteSum:

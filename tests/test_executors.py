@@ -3,7 +3,9 @@
 import concurrent.futures as cf
 import multiprocessing as mp
 import os
+import signal
 import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ import pytest
 import vamo_bbo as vb
 from vamo_bbo.run.executors import resolve
 from vamo_bbo.run.objective import Objective
+from vamo_bbo.run.stop import Code
 
 
 def bowl(x: np.ndarray) -> float:
@@ -107,6 +110,26 @@ def test_what_cannot_be_pickled_is_named() -> None:
     lock = threading.Lock()
     with pytest.raises(vb.OptionError, match="cannot be sent to a worker process"):
         vb.minimize(lambda x: bowl(x) if lock else 0.0, np.zeros(2), method=vb.zo_sgd(), workers=2, maxfev=30)
+
+
+@pytest.mark.parametrize("method", ["spsa", "L-BFGS-B"])
+def test_a_broken_pool_ends_the_run_with_the_best_point(method: str, tmp_path: Path) -> None:
+    log = tmp_path / "calls"
+
+    def fun(x: np.ndarray) -> float:
+        with open(log, "ab") as file:
+            file.write(b".")
+            if file.tell() == 20:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return bowl(x)
+
+    with cf.ProcessPoolExecutor(2) as pool:
+        result = vb.minimize(fun, np.full(6, 3.0), method=method, maxfev=90, workers=pool, rng=0, noisy=True)
+    assert result.status == Code.WORKERS
+    assert not result.success
+    assert "pool of workers is broken" in result.message
+    assert 15 <= result.nfev <= 22
+    assert bowl(result.x) <= 24.0
 
 
 def test_workers_name_themselves() -> None:

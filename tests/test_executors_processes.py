@@ -97,14 +97,23 @@ def test_output_of_a_failed_evaluation_is_kept_and_of_others_dropped(capfd: pyte
     assert "solving" not in capfd.readouterr().out
 
 
-def test_sys_exit_in_an_objective_is_raised() -> None:
-    with pytest.raises(RuntimeError, match="SystemExit"):
-        evaluate(lambda x: sys.exit(2), 0.0)
+def test_sys_exit_in_an_objective_is_a_failure_and_the_worker_goes_on() -> None:
+    def fun(x: np.ndarray) -> float:
+        return sys.exit(2) if x[0] == 0.0 else float(os.getpid())
+
+    got = evaluate(fun, 1.0, 0.0, 2.0, count=1)
+    assert [a.error for a in got] == [None, "SystemExit: 2", None]
+    assert got[0].value == got[2].value
 
 
-def test_wrong_outputs_are_raised_from_workers() -> None:
+def test_wrong_outputs_are_raised_from_workers_at_x0_and_are_failures_later() -> None:
     with pytest.raises(vb.OptionError, match="must return a scalar value"):
-        evaluate(lambda x: np.zeros(3), 0.0)
+        vb.minimize(lambda x: np.zeros(3), [1.0], method="zo-sgd", workers=2, maxfev=10)
+    got = evaluate(lambda x: None if x[0] else 1.0, 0.0, 1.0)
+    assert [a.error for a in got] == [
+        None,
+        "OutputError: The user-provided objective function must return a scalar value. It returned None.",
+    ]
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="RLIMIT_AS and /proc")

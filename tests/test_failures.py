@@ -1,5 +1,7 @@
 """What happens to a failed evaluation under each policy."""
 
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -47,6 +49,57 @@ def test_skip_survives_and_reports(how: Any) -> None:
     assert record.x.shape == (3,)
     assert (record.log is None) == (how != "raise")
     assert "3 evaluations failed" in result.message
+
+
+@pytest.mark.parametrize("method", ["auto", "zo-sgd", "cma", "quadratic", "L-BFGS-B", "Nelder-Mead", "COBYQA"])
+@pytest.mark.parametrize("bad", [None, "text", 1j, np.zeros(2), {}, (1.0, 2.0)])
+def test_what_is_no_number_is_a_failure_after_x0(method: str, bad: Any) -> None:
+    values: list[float] = []
+    calls = 0
+
+    def fun(x: np.ndarray) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls % 7 == 0:
+            return bad
+        values.append(bowl(x))
+        return values[-1]
+
+    result = vb.minimize(fun, np.full(2, 3.0), method=method, maxfev=40, rng=0)
+    assert result.nfev == calls
+    assert result.n_failed == calls // 7 > 0
+    assert "must return a scalar value" in result.failures[0].error
+    assert result.fun == min(values)
+
+
+@pytest.mark.parametrize("answer", [None, (1.0, np.zeros(2)), [], "text"])
+def test_auto_says_what_the_objective_returned(answer: Any) -> None:
+    with pytest.raises(
+        ValueError, match=r"must return a scalar value. It returned (None|a tuple of 2|an array|'text')"
+    ):
+        vb.minimize(lambda x: answer, np.ones(2))
+
+
+@pytest.mark.parametrize("method", ["auto", "L-BFGS-B", "Nelder-Mead", "COBYQA"])
+def test_scipys_error_at_x0_has_a_note_of_what_was_returned(method: str) -> None:
+    with pytest.raises((TypeError, ValueError)) as caught:
+        vb.minimize(
+            lambda x: None, np.ones(2), method=method, jac=None if method in ("Nelder-Mead", "COBYQA") else bowl
+        )
+    assert "It returned None." in str(caught.value) + "".join(getattr(caught.value, "__notes__", []))
+
+
+def test_a_gradient_without_jac_true_is_told() -> None:
+    with pytest.raises(ValueError, match="pass jac=True"):
+        vb.minimize(lambda x: (bowl(x), 2 * x), np.ones(2))
+
+
+@pytest.mark.parametrize("method", ["Nelder-Mead", "L-BFGS-B", "auto", "spsa"])
+@pytest.mark.parametrize("kind", [Fraction, Decimal, lambda v: [v], lambda v: np.array(v, dtype=object)])
+def test_numbers_of_other_types_count(method: str, kind: Any) -> None:
+    result = vb.minimize(lambda x: kind(bowl(x)), np.full(2, 3.0), method=method, maxfev=30, rng=0)
+    assert result.n_failed == 0
+    assert bowl(result.x) == result.fun < 18.0
 
 
 def test_raise_ends_the_run_with_the_cause() -> None:

@@ -99,14 +99,19 @@ JOURNAL: list[tuple[str, Callable[[Path], Any], str]] = [
     (
         "another seed",
         lambda p: run(journal=begun(p), rng=1),
-        r"belongs to another run: rng was \d+, now it is \d+.* Use",
+        "belongs to another run: rng is another one; without rng the run goes on with the one it had. Use",
     ),
     (
         "another x0",
         lambda p: vb.minimize(bowl, [1.0, 2.0], journal=begun(p), method=vb.zo_sgd(0.1)),
         "belongs to another run",
     ),
-    ("another method", lambda p: run(journal=begun(p), method="spsa"), "belongs to another run: method was"),
+    (
+        "another option",
+        lambda p: run(journal=begun(p), method=vb.zo_sgd(0.3)),
+        "method.recipe.estimator.n_directions was 2, now it is None",
+    ),
+    ("another method", lambda p: run(journal=begun(p), method="cma"), "method was Composite, now it is EvolutionStr"),
     (
         "other bounds",
         lambda p: run(journal=begun(p), bounds=[(-1, 1)] * 2),

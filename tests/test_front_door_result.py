@@ -48,6 +48,32 @@ def test_plot_shows_the_best_value_falling(result):
     assert heights[-1] == pytest.approx(result.fun)
 
 
+def test_plot_goes_on_to_the_last_evaluation(result):
+    assert result.plot().axes[0].lines[-1].get_xdata()[-1] == result.nfev_samples
+
+
+def test_plot_of_a_single_record_shows_it():
+    line = vb.minimize(bowl, [3.0, 0.0], method="L-BFGS-B", maxfev=1).plot().axes[0].lines[-1]
+    assert line.get_xdata().tolist() == [1]
+    assert line.get_marker() == "o"
+
+
+def test_the_text_of_a_result_is_short():
+    bowl.calls = 0
+    text = repr(vb.minimize(bowl, [3.0, 0.0], method="spsa", rng=1, maxfev=60))
+    bowl.calls = None
+    assert "boom" in text
+    assert "Traceback" not in text
+    assert "<History: " in text
+
+
+def test_the_result_of_an_optimizer_has_a_picture():
+    opt = vb.Optimizer([3.0, 0.0], "spsa", rng=1, maxfev=60)
+    while not opt.stop():
+        opt.tell(trials := opt.ask(), [bowl(t.x) for t in trials])
+    assert opt.result.plot().axes[0].get_ylabel() == "objective"
+
+
 def test_plot_of_failures_and_step_size():
     bowl.calls = 0
     result = vb.minimize(bowl, [3.0, 0.0], method="spsa", rng=1, maxfev=120)

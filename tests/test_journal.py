@@ -249,8 +249,8 @@ def test_a_partial_gradient_is_remembered(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"rng": 5}, "rng was "),
-        ({"method": vb.zo_sgd(0.2)}, "method was "),
+        ({"rng": 5}, "rng is another one"),
+        ({"method": vb.zo_sgd(0.2)}, "method.rule.learning_rate was 0.1, now it is 0.2"),
         ({"bounds": [(-1, 1)]}, "bounds was None"),
         ({"x_scale": 2.0}, "x_scale was None"),
         ({"on_error": "penalty"}, "on_error was 'skip', now it is 'penalty'"),

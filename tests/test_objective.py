@@ -1,5 +1,9 @@
 """The objective: answers, failures, checks of outputs, scaling, counting at x0."""
 
+import re
+from decimal import Decimal
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -26,6 +30,11 @@ def answer(fun: object, x: object, want: str = "value", **options: object) -> An
     return Objective(fun, size=x.size, **options).evaluate(probe(want), x, 0)  # type: ignore[arg-type]
 
 
+def at_start(fun: object, x: object, want: str = "value", **options: object) -> Answer:
+    x = np.asarray(x, dtype=float)
+    return Objective(fun, size=x.size, **options).first(probe(want), x, 0)[0]  # type: ignore[arg-type]
+
+
 def sum_problem(**changes: object) -> FiniteSum:
     parts = {
         "losses": lambda x, idx: (x[0] - TARGETS[idx]) ** 2,
@@ -41,7 +50,20 @@ def test_value_of_a_callable_with_arguments() -> None:
     assert got.id == (3, 0, 0, 1)
 
 
-@pytest.mark.parametrize("value", [2, np.float32(2.0), np.array(2.0), np.array([2.0]), np.array([[2.0]]), True + 1])
+@pytest.mark.parametrize(
+    "value",
+    [
+        2,
+        np.float32(2.0),
+        np.array(2.0),
+        np.array([2.0]),
+        np.array([[2.0]]),
+        True + 1,
+        Fraction(4, 2),
+        Decimal(2),
+        [2.0],
+    ],
+)
 def test_scalars_of_many_types_are_accepted(value: object) -> None:
     assert answer(lambda x: value, [0.0]).value == 2.0
 
@@ -49,7 +71,10 @@ def test_scalars_of_many_types_are_accepted(value: object) -> None:
 @pytest.mark.parametrize("value", [np.array([1.0, 2.0]), None, "text", 1j, np.array([1 + 1j]), []])
 def test_what_is_not_one_real_number_raises_scipys_sentence(value: object) -> None:
     with pytest.raises(ValueError, match=NOT_SCALAR):
-        answer(lambda x: value, [0.0])
+        at_start(lambda x: value, [0.0])
+    got = answer(lambda x: value, [0.0])
+    assert got.error is not None
+    assert NOT_SCALAR in got.error
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -102,7 +127,8 @@ def test_jac_true() -> None:
 )
 def test_wrong_gradients_are_raised(grad: np.ndarray, match: str) -> None:
     with pytest.raises(OutputError, match=match):
-        answer(lambda x: 0.0, [1.0, 2.0], "gradient", jac=lambda x: grad)
+        at_start(lambda x: 0.0, [1.0, 2.0], "gradient", jac=lambda x: grad)
+    assert re.search(match, answer(lambda x: 0.0, [1.0, 2.0], "gradient", jac=lambda x: grad).error or "")
 
 
 def test_nan_in_a_gradient_is_a_failure_that_names_the_coordinate() -> None:
@@ -220,7 +246,7 @@ class TestFiniteSum:
     def test_wrong_length_is_raised(self) -> None:
         objective = Objective(sum_problem(losses=lambda x, idx: np.zeros(3)), size=1)
         with pytest.raises(OptionError, match=r"shape \(4,\), or the batch mean as a float; got shape \(3,\)"):
-            objective.evaluate(probe(), np.zeros(1), 0)
+            objective.first(probe(), np.zeros(1), 0)
 
     def test_value_and_grad_is_used_for_both(self) -> None:
         calls = []

@@ -205,6 +205,20 @@ def test_bounds_scale_and_fixed_variables():
     assert opt.best_value < 845
 
 
+def test_trials_and_values_may_come_from_generators():
+    opt = make("zo-sgd")
+    trials = opt.ask()
+    opt.tell((t for t in trials), (1.0 for _ in trials))
+    assert opt.nfev == len(trials)
+
+
+def test_nothing_is_asked_where_all_variables_are_fixed():
+    opt = Optimizer([1.0, 2.0], "spsa", bounds=[(1, 1), (2, 2)])
+    assert opt.ask() == []
+    assert opt.stop() == {"solver": "All independent variables were fixed by bounds."}
+    assert opt.result.x.tolist() == [1.0, 2.0]
+
+
 def test_space():
     space = Space(rate=Real(1e-4, 1, log=True), layers=Integer(1, 5), kind=Choice(["a", "b"]), fixed="f")
     opt = Optimizer(space, "cma", rng=1)
@@ -224,7 +238,14 @@ def test_space():
     [
         (lambda o: o.tell(o.ask(), [1.0]), "trials but 1 values"),
         (lambda o: o.tell(o.ask(1), [np.zeros(2)]), "scalar"),
+        (lambda o: o.tell(o.ask(1), 1.0), "a list of values for a list of trials, got 1.0"),
+        (lambda o: o.tell([1, 2], [1.0, 2.0]), "trials that ask returned"),
+        (lambda o: o.tell(np.ones(3), 1.0), "a list of values"),
         (lambda o: o.ask(-1), "whole number"),
+        (lambda o: o.ask(1.5), "whole number"),
+        (lambda o: Optimizer([1.0], "auto"), "our own solvers.*'auto'"),
+        (lambda o: Optimizer([1.0], "L-BFGS-B"), "our own solvers.*'L-BFGS-B'"),
+        (lambda o: Optimizer([1.0], "spsa", f_target="low"), "f_target must be a number or None, got 'low'"),
         (lambda o: o.tell_point([1.0], 1.0), "3 finite numbers"),
         (lambda o: Optimizer([1.0], "bogus"), "Unknown solver"),
         (lambda o: Optimizer([1.0], "spsa", options={"smothing": 1}), "did you mean 'smoothing'"),

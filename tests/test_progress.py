@@ -2,6 +2,11 @@
 
 import io
 
+import numpy as np
+import pytest
+
+import vamo_bbo as vb
+from vamo_bbo.run import progress
 from vamo_bbo.run.progress import _Plain
 
 
@@ -34,3 +39,30 @@ def test_a_shorter_line_leaves_nothing_of_a_longer_one() -> None:
     line.show(1, 1, 0.1, 0)
     first, second = stream.getvalue().split("\r")[1:]
     assert len(second) >= len(first)
+
+
+@pytest.mark.parametrize("noisy", [False, True])
+def test_a_run_in_stages_has_one_line(monkeypatch: pytest.MonkeyPatch, noisy: bool) -> None:
+    shown: list[int] = []
+
+    class Line:
+        made = closed = 0
+
+        def __init__(self, total: int | None) -> None:
+            Line.made += 1
+
+        def show(self, nfev: int, nit: int, fun: float, n_failed: int) -> None:
+            shown.append(nfev)
+
+        def close(self) -> None:
+            Line.closed += 1
+
+    monkeypatch.setattr(progress, "_line", Line)
+    rng = np.random.default_rng(0)
+
+    def fun(x: np.ndarray) -> float:
+        return float(((x - 1) ** 2).sum()) + 0.1 * rng.standard_normal() * noisy
+
+    result = vb.minimize(fun, np.full(3, 3.0), maxfev=200, progress=True, noisy=noisy)
+    assert (Line.made, Line.closed) == (1, 1)
+    assert 1 < max(shown) <= result.nfev

@@ -49,7 +49,9 @@ class Kind:
         try:
             return np.asarray(x) if isinstance(x, (np.ndarray, float, int, list)) else np.from_dlpack(x)
         except (TypeError, BufferError, RuntimeError) as error:
-            raise OptionError(f"an array of type {self.name} cannot be read as a NumPy array: {error}.") from error
+            raise OptionError(
+                f"an array of type {self.name} cannot be read as a NumPy array: {str(error).rstrip('.')}."
+            ) from error
 
     def outgoing(self, z: Array) -> Any:
         """Return the solver's array ``z`` as the user's kind, without a copy where that is possible."""

@@ -15,7 +15,8 @@ from vamo_bbo.auto_smooth import PAIRS, descend, is_parallel
 from vamo_bbo.auto_sums import DIFFERENCES, choose_for_sum
 from vamo_bbo.auto_units import Look, agree, find_units, sizes_of
 from vamo_bbo.problem import FiniteSum
-from vamo_bbo.run.setup import parse_x0, scale_of
+from vamo_bbo.run.fixed import Fixed
+from vamo_bbo.run.setup import check_fun, parse_x0, scale_of
 from vamo_bbo.run.stop import Budget, Code
 from vamo_bbo.scipy_layer.memory import Memory, number
 from vamo_bbo.scipy_layer.methods import stopped
@@ -101,9 +102,14 @@ def has_cma() -> bool:
 
 def run_auto(call: Call) -> Any:
     """Choose a method, run it, and say so in the message."""
-    from vamo_bbo.minimize import run_call
+    from vamo_bbo.minimize import run_call, run_ours
 
+    check_fun(call.fun)
     parse_x0(call.x0)  # a start that no method can use is refused before anything is evaluated
+    _, lower, upper = _within(call)
+    if lower is not None and upper is not None and (lower == upper).all():
+        call.options = {name: call.options[name] for name in ("maxiter", "disp") if name in call.options}
+        return run_ours(call, Fixed())
     noisy, watched, choice, look = bool(call.noisy), None, None, Look()
     given = scale_of(call.x_scale, call.size, None)
     plain = not isinstance(call.fun, FiniteSum) and not call.has_gradient

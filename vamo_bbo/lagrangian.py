@@ -27,7 +27,7 @@ from vamo_bbo._typing import Array, FloatArray
 from vamo_bbo.constraints import Rows, rows_of
 from vamo_bbo.problem import FiniteSum
 from vamo_bbo.run.setup import seed_of
-from vamo_bbo.run.stop import Code
+from vamo_bbo.run.stop import ABANDONED, Code
 
 if TYPE_CHECKING:
     from vamo_bbo.minimize import Call
@@ -186,7 +186,7 @@ class _Outer:
             known=None,
         )
         self._run(inner)
-        again = self.inner.status not in (int(Code.INTERRUPTED), int(Code.CALLBACK), int(Code.SOLVER))
+        again = self.inner.status not in (*ABANDONED, Code.CALLBACK, Code.SOLVER)
         return again and time.perf_counter() < self.deadline
 
     def _first_penalty(self) -> float:
@@ -242,7 +242,7 @@ class _Outer:
         result.nit, result.n_failed, result.failures = self.nit, self.n_failed, self.failures
         result.best_x, result.best_fun = (None, math.nan) if best is None else (best[2], best[1])
         feasible = self.violation <= FEASIBLE
-        stopped = result.status in (int(Code.INTERRUPTED), int(Code.CALLBACK), int(Code.SOLVER), int(Code.MAX_TIME))
+        stopped = result.status in (*ABANDONED, Code.CALLBACK, Code.SOLVER, Code.MAX_TIME)
         if not stopped:
             result.status = 0 if feasible else 4
             result.message = f"Augmented Lagrangian: largest violation {self.violation:.2g} after {STEPS} steps."

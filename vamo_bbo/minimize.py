@@ -18,6 +18,7 @@ from vamo_bbo.array_call import kind_of, minimize_arrays
 from vamo_bbo.core.solver import Solver
 from vamo_bbo.problem import FiniteSum
 from vamo_bbo.run.failures import FailurePolicy, OnError
+from vamo_bbo.run.fixed import Fixed
 from vamo_bbo.run.known import KnownPoints, parse_known
 from vamo_bbo.run.session import run_solver
 from vamo_bbo.run.setup import parse_bounds, parse_x0, seed_of, setup
@@ -194,6 +195,7 @@ def minimize(
         "f_target": f_target,
         "max_failures": max_failures,
     }
+    Budget(**call.limits)  # a wrong limit is refused before it is compared with anything
     call.policy = FailurePolicy(on_error, retries)
     call.asynchronous, call.journal, call.known_points = asynchronous, journal, known_points
     return _as_result(run_call(call, method))
@@ -226,7 +228,7 @@ class Call:
     backend: str = "auto"
     noisy: bool | str | None = None
     x_scale: Any = None
-    progress: bool = False
+    progress: Any = False
     eval_timeout: float | None = None
     asynchronous: bool = False
     journal: str | os.PathLike[str] | None = None
@@ -274,8 +276,10 @@ def run_call(call: Call, method: Any) -> OptimizeResult:
         _warm(call)
     if isinstance(method, str) and method.lower() == "auto":
         from vamo_bbo.auto import run_auto
+        from vamo_bbo.run.progress import following
 
-        return run_auto(call)  # type: ignore[no-any-return]
+        with following(call.progress, call.limits) as call.progress:
+            return run_auto(call)  # type: ignore[no-any-return]
     if method is None or is_scipys(method):
         from vamo_bbo.scipy_layer.call import run_scipy
 
@@ -365,6 +369,8 @@ def run_ours(call: Call, method: Any) -> OptimizeResult:
         problem.objective.declare(levels=call.levels)
     if call.known is not None:
         problem.declare_known(call.known.points, call.known.values)
+    if problem.objective.size == 0:
+        solver = Fixed()
     from vamo_bbo.run.progress import following
 
     with following(call.progress, limits) as follow:

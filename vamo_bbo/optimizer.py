@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -16,11 +15,12 @@ from vamo_bbo.core.calibration import noise_level
 from vamo_bbo.core.points import materialize
 from vamo_bbo.core.solver import State
 from vamo_bbo.core.types import Answer, Probe, ProbeId
-from vamo_bbo.minimize import resolve_method
+from vamo_bbo.minimize import is_scipys, resolve_method
 from vamo_bbo.problem import FiniteSum
 from vamo_bbo.run import outputs
 from vamo_bbo.run.best import Best
 from vamo_bbo.run.failures import FailureLog, FailureRecord
+from vamo_bbo.run.fixed import Fixed
 from vamo_bbo.run.history import History, StepRecord
 from vamo_bbo.run.known import parse_known
 from vamo_bbo.run.ledger import Ledger
@@ -102,6 +102,8 @@ class Optimizer:
             x0, bounds = self.space.x0, [(0.0, 1.0)] * self.space.size
         options = dict(options or {})
         self.budget = Budget(maxfev, maxjev, None, options.pop("maxiter", None), f_target, tol, max_failures)
+        if isinstance(method, str) and (method.lower() == "auto" or is_scipys(method)):
+            raise OptionError(f"an Optimizer drives our own solvers, such as 'spsa' or 'cma'; got method={method!r}.")
         self.solver = resolve_method(method, options)
         problem = setup(
             _not_called if n_samples is None else _sum_of(n_samples, gradient),
@@ -112,6 +114,8 @@ class Optimizer:
             noisy=noisy,
         )
         self.objective = problem.objective
+        if self.objective.size == 0:
+            self.solver = Fixed()
         if self.space is not None and self.space.levels.any():
             if not getattr(self.solver, "handles_levels", False):
                 raise CapabilityError("Integer and Choice parameters need method='cma'.")
@@ -189,7 +193,7 @@ class Optimizer:
 
         The list is empty while a round waits for answers, and after the end.
         """
-        if n is not None and (isinstance(n, bool) or operator.index(n) < 0):
+        if n is not None and (isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 0):
             raise OptionError(f"ask: n must be a whole number >= 0 or None, got {n!r}.")
         if self.stop():
             return []
@@ -231,6 +235,10 @@ class Optimizer:
         """
         if isinstance(trials, Trial):
             trials, values = [trials], [values]
+        trials = _list_of(trials, "a list of trials")
+        values = _list_of(values, "a list of values for a list of trials")
+        if not all(isinstance(trial, Trial) for trial in trials):
+            raise OptionError(f"tell: takes trials that ask returned, got {trials!r}.")
         if len(trials) != len(values):
             raise OptionError(f"tell: {len(trials)} trials but {len(values)} values.")
         answers = [answer_of(trial, value, self.objective) for trial, value in zip(trials, values, strict=True)]
@@ -279,12 +287,14 @@ class Optimizer:
     @property
     def result(self) -> OptimizeResult:
         """The result so far, as :func:`vamo_bbo.minimize` would return it, without a re-estimate."""
+        from vamo_bbo.result import Result
+
         reasons, info = self.stop(), self.objective.info
         exact = info.n_samples is None and not info.noisy and self.best_x is not None
         x = self.best_x if exact else self.recommendation
         fields: dict[str, Any] = {} if self.space is None else {"params": self.space.from_unit(x)}
         status = self.solver.status(self.state)
-        return new_result(
+        result = new_result(
             x=x,
             fun=self.best_value if exact else (self.history[-1].value if len(self.history) else math.nan),
             success=bool({"f_target", "tol"} & reasons.keys()) or (status is not None and status.success),
@@ -302,6 +312,7 @@ class Optimizer:
             history=self.history,
             **fields,
         )
+        return Result(result)  # type: ignore[call-arg]
 
     def describe(self) -> dict[str, Any]:
         """Return what can be said about the run as a dict that JSON can hold."""
@@ -372,6 +383,13 @@ class Optimizer:
 
 def _listed(trials: Trial | Sequence[Trial]) -> Sequence[Trial]:
     return [trials] if isinstance(trials, Trial) else trials
+
+
+def _list_of(values: Any, what: str) -> list[Any]:
+    try:
+        return list(values)
+    except TypeError:
+        raise OptionError(f"tell: takes {what}, got {values!r}.") from None
 
 
 def _not_called(*args: Any) -> NoReturn:

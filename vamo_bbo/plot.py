@@ -64,6 +64,10 @@ def plot(result: Any, axes: Any = None) -> Figure:
         axes = np.atleast_1d(axes)
         panels = [_objective, _step_size, _failures][: len(axes)]
     nfev = [r.nfev_samples + r.njev_samples for r in records]
+    spent = result.get("nfev_samples", 0) + result.get("njev_samples", 0)
+    if spent > nfev[-1]:  # nothing happened after the last record: the lines go on to the end
+        nfev.append(spent)
+        records.append(records[-1]._replace(value=math.nan, step_size=math.nan))
     for draw, axis in zip(panels, axes, strict=False):
         draw(axis, nfev, records)
     axes[-1].set_xlabel("evaluations (sample values and gradients)")
@@ -76,7 +80,7 @@ def _objective(axis: Any, nfev: list[int], records: list[Any]) -> None:
     best = np.array([r.fun for r in records])
     if np.isfinite(values).any() and not np.array_equal(values, best):
         axis.plot(nfev, values, ".", ms=2, alpha=0.5, label="value of the step")
-    axis.step(nfev, best, where="post", label="best so far")
+    axis.step(nfev, best, where="post", marker="o" if len(nfev) == 1 else None, label="best so far")
     if (best[np.isfinite(best)] > 0).all() and np.nanmax(best) > 100 * np.nanmin(best):
         axis.set_yscale("log")
     axis.set_ylabel("objective")

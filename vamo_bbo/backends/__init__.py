@@ -176,7 +176,7 @@ def to_device(x: Any) -> Array:
 def to_host(x: Any) -> Array:
     """Return ``x`` as a NumPy array; from a device it is copied, which waits for it."""
     if not on_device(x):
-        return np.asarray(x)
+        return np.asarray(x.detach() if hasattr(x, "detach") else x)  # a tensor that records gradients refuses
     backend: Any = get("cupy")
     host: Array = backend.xp.asnumpy(backend.to_device(x))
     return host

@@ -174,6 +174,11 @@ class RowDirections(ReferenceDirections):
         except AttributeError:
             return None
 
+    def _owns(self, g: Any) -> bool:
+        """Return whether ``g`` is a vector as it should be, in memory of its own; what is not is looked at closely."""
+        good = type(g) is np.ndarray and g.base is None and g.shape == self._shape
+        return good and (g.dtype is _F64 or g.dtype is _F32) and g.flags.c_contiguous
+
     def perturb(self, x: Array, u: AnyDirection, h: float, lo: int, hi: int, out: Array) -> None:
         """Write ``x + h * u`` to ``out``, which is ``x`` itself or does not overlap it."""
         dtype = self._takes(x, out, self._shape) if lo == 0 and hi == self.size else None
@@ -216,7 +221,10 @@ class RowDirections(ReferenceDirections):
         out: Array,
     ) -> None:
         """Add ``sum_k a_k g_k[lo:hi] + sum_j c_j u_j`` to ``out``: the sum first, from 0, in this order."""
-        if dense or out is not self._seen or lo != 0 or hi != self.size:
+        known = out is self._seen and lo == 0 and hi == self.size
+        for _, g in dense:  # arrays that own their memory do not overlap
+            known = known and self._owns(g) and g.dtype is out.dtype and g is not out and out.base is None
+        if not known:
             checks.check_accumulate(dense, lo, hi, out, self.size)
         # Along a single column NumPy would not add one row after the other.
         matrix = self._matrix([u for _, u in terms], out.dtype) if terms and 1 < self.size == hi - lo else None
@@ -234,7 +242,8 @@ class RowDirections(ReferenceDirections):
 
     def project(self, g: Array, us: Sequence[AnyDirection]) -> FloatArray:
         """Return ``<g, u_j>`` for every direction, over its support only."""
-        checks.check_vector("g", g, self.size)
+        if not self._owns(g):
+            checks.check_vector("g", g, self.size)
         us = list(us)  # as the names of the last matrix are kept
         matrix = self._matrix(us, _F64) if us else None
         return super().project(g, us) if matrix is None else _sums(matrix * g)
@@ -251,14 +260,11 @@ def _sums(products: FloatArray) -> FloatArray:
         size = layout.LANES
     else:
         lanes = products
+    lanes = lanes.T.copy()  # each addition then runs over neighbours
     width = 1 << (size - 1).bit_length()
     while width > 1:
         width //= 2
-        if size == 2 * width:
-            lanes = lanes[:, :width] + lanes[:, width:]
-        else:  # the lanes that are missing would only add 0
-            longer, lanes = lanes, lanes[:, :width].copy()
-            lanes[:, : size - width] += longer[:, width:]
+        lanes[: size - width] += lanes[width:size]  # lanes that are missing would only add 0
         size = width
-    sums: FloatArray = lanes[:, 0] + 0.0
+    sums: FloatArray = lanes[0] + 0.0
     return sums

@@ -5,7 +5,7 @@ run-time alias checks, which make an in-place call slow; a load-compute-store se
 Every machine gets the same bits: nothing here is contracted, reordered or approximated. LLVM splits the vectors to
 what the machine has.
 
-The arithmetic is that of :mod:`vamo_bbo.backends.philox`, operation for operation.
+The arithmetic is that of :mod:`vamo_bbo.backends.philox`, operation for operation but for a power of two.
 """
 
 # numba and llvmlite have no types.
@@ -125,7 +125,20 @@ def philox(counter: Sequence[Vec], key: Sequence[Vec]) -> list[Vec]:
         p0, p1 = (c0 & LOW) * MULTIPLIERS[0], (c2 & LOW) * MULTIPLIERS[1]
         c0, c1, c2, c3 = (p1 >> 32) ^ (c1 ^ k0), p1, (p0 >> 32) ^ (c3 ^ k1), p0
         k0, k1 = (k0 + WEYL[0]) & LOW, (k1 + WEYL[1]) & LOW
-    return [c.spread(LANES).to("trunc", I32) for c in (c0, c1, c2, c3)]
+    return [low_halves(c.spread(LANES)) for c in (c0, c1, c2, c3)]
+
+
+def low_halves(words: Vec) -> Vec:
+    """Return the low 32 bits of 64-bit lanes, in the order of their counters: even ones first, then odd ones."""
+    builder, half = words.builder, LANES // 2
+    parts = []
+    for first in (0, half):
+        lanes = ir.Constant(ir.VectorType(I32, half), list(range(first, first + half)))
+        undefined = ir.Constant(words.value.type, ir.Undefined)
+        parts.append(Vec(builder, builder.shuffle_vector(words.value, undefined, lanes)))
+    even, odd = parts
+    both = (even & LOW) ^ (odd << 32)
+    return Vec(builder, builder.bitcast(both.value, ir.VectorType(I32, LANES)))
 
 
 def _horner(coefficients: Sequence[float], t: Vec) -> Vec:
@@ -142,8 +155,8 @@ def single(value: float) -> float:
 
 def normal_pair(radius: Vec, angle: Vec) -> tuple[Vec, Vec]:
     """Box-Muller as in :func:`vamo_bbo.backends.philox.normal_pair`."""
-    v = radius.to("uitofp", F32) * 2.0**-32 + 2.0**-33
-    bits = v.to("bitcast", I32) - 0x3F3504F3
+    v = radius.to("uitofp", F32) + 0.5  # without its factor 2**-32, which is exact: it is in the exponent below
+    bits = v.to("bitcast", I32) - (0x3F3504F3 + (32 << 23))
     exponent = bits.arithmetic_shift(23).to("sitofp", F32)
     t = ((bits & 0x007FFFFF) + 0x3F3504F3).to("bitcast", F32) - 1.0
     square = t * t
@@ -164,7 +177,8 @@ def normal_pair(radius: Vec, angle: Vec) -> tuple[Vec, Vec]:
 
 
 def _counters(builder: Any, base: Any) -> Vec:
-    steps = ir.Constant(ir.VectorType(I64, LANES), list(range(LANES)))
+    """Return 16 counters from ``base``, even ones first: two halves of words then make one vector without a shuffle."""
+    steps = ir.Constant(ir.VectorType(I64, LANES), [*range(0, LANES, 2), *range(1, LANES, 2)])
     return Vec(builder, base) + Vec(builder, steps)
 
 

@@ -20,7 +20,7 @@ from vamo_bbo.core.solver import Solver, State
 from vamo_bbo.core.types import Answer, Batch, Probe, ProbeId
 from vamo_bbo.run.best import Best
 from vamo_bbo.run.executors import Executor
-from vamo_bbo.run.failures import FailureLog, FailurePolicy, JournalWriteError, failure_record
+from vamo_bbo.run.failures import FailureLog, FailurePolicy, JournalWriteError, PoolBroken, failure_record
 from vamo_bbo.run.history import History, StepRecord
 from vamo_bbo.run.ledger import Ledger
 from vamo_bbo.run.objective import LARGE, Objective
@@ -164,6 +164,8 @@ def drive(
         run.end(Code.INTERRUPTED)
     except JournalWriteError as error:
         run.end(Code.JOURNAL, text=str(error))
+    except PoolBroken as error:
+        run.end(Code.WORKERS, text=str(error))
     finally:
         run.ledger.release(loop.in_flight.values())
     run.flat = loop.compared and not loop.differs

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from vamo_bbo._errors import EvaluationError, OptionError, StateError
 from vamo_bbo._typing import Array
 from vamo_bbo.core.types import Answer, Probe
 
-__all__ = ["FailureLog", "FailurePolicy", "FailureRecord", "JournalWriteError", "OnError"]
+__all__ = ["FailureLog", "FailurePolicy", "FailureRecord", "JournalWriteError", "OnError", "PoolBroken"]
 
 KEPT = 100
 """Failure records kept with their points and tracebacks; the others are only counted."""
@@ -19,6 +19,10 @@ KEPT = 100
 
 class JournalWriteError(StateError):
     """The journal can no longer be written, as on a full disk; what it holds is intact."""
+
+
+class PoolBroken(StateError):
+    """The user's pool of workers takes nothing any more, as after the death of one of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,7 @@ class FailureRecord:
 
     id: tuple[int, int, int, int]
     error: str
-    log: str | None = None
+    log: str | None = field(default=None, repr=False)
     x: Array | None = None
     want: str = "value"
     elapsed: float = 0.0

@@ -13,7 +13,7 @@ from vamo_bbo._typing import Array
 from vamo_bbo.run.failures import FailurePolicy
 from vamo_bbo.run.setup import Setup
 
-__all__ = ["describe", "fingerprint"]
+__all__ = ["describe", "difference", "fingerprint"]
 
 SHOWN = 8
 """Elements up to which arrays are shown; longer ones are hashed."""
@@ -51,6 +51,33 @@ def _array(array: Array) -> Any:
         return array.tolist()
     digest = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()[:16]
     return f"{array.dtype} array of shape {array.shape}, sha256 {digest}"
+
+
+def difference(name: str, old: Any, new: Any) -> str:
+    """Return the first difference between two descriptions of ``name`` in a clause.
+
+    Examples
+    --------
+    >>> old, new = ({"type": "vb.Rule", "rate": {"type": "vb.Decay", "power": p}} for p in (0.1, 0.5))
+    >>> difference("method", old, new)
+    'method.rate.power was 0.1, now it is 0.5'
+    >>> difference("method", old, {"type": "vb.Other"})
+    'method was Rule, now it is Other'
+    """
+    if name == "rng":  # only the seeds made of it are known
+        return "rng is another one; without rng the run goes on with the one it had"
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+        if keys and keys[0] != "type":
+            return difference(f"{name}.{keys[0]}", old.get(keys[0]), new.get(keys[0]))
+    return f"{name} was {_short(old)}, now it is {_short(new)}"
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, dict) and "type" in value:
+        return str(value["type"]).rpartition(".")[2]
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def fingerprint(

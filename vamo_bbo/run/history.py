@@ -106,6 +106,11 @@ class History(Sequence[StepRecord]):
             return self._records
         return [*self._records, self._last]
 
+    def __repr__(self) -> str:
+        if self._last is None:
+            return "<History: no records>"
+        return f"<History: {len(self)} records, the last with nit={self._last.nit}, fun={self._last.fun:.6g}>"
+
     def __len__(self) -> int:
         return len(self._all())
 

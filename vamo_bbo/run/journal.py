@@ -26,6 +26,7 @@ from vamo_bbo._typing import Array
 from vamo_bbo.core.late import LATE
 from vamo_bbo.core.types import Answer, Probe, ProbeId
 from vamo_bbo.run.failures import JournalWriteError
+from vamo_bbo.run.fingerprint import difference
 from vamo_bbo.run.history import StepRecord
 from vamo_bbo.run.snapshot import Snapshot
 
@@ -216,9 +217,9 @@ class Journal:
         differing = [k for k in {**stored, **wanted} if stored.get(k) != wanted.get(k)]
         if differing:
             key = differing[0]
+            clause = difference(key, stored.get(key), wanted.get(key))
             raise StateError(
-                f"The {path_words} {self.path!r} belongs to another run: {key} was {_short(stored.get(key))}, "
-                f"now it is {_short(wanted.get(key))}"
+                f"The {path_words} {self.path!r} belongs to another run: {clause}"
                 + (f" (also different: {', '.join(differing[1:])})" if differing[1:] else "")
                 + ". Use another file, or the same arguments."
             )
@@ -390,8 +391,3 @@ def step_record(row: tuple[Any, ...]) -> StepRecord:
     values: list[Any] = [math.nan if v is None else v for v in row[:-1]]  # SQLite stores NaN as NULL
     values.append(None if row[-1] is None else json.loads(row[-1]))
     return StepRecord(*values)
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."

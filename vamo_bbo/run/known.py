@@ -9,6 +9,7 @@ import numpy as np
 
 from vamo_bbo._errors import OptionError
 from vamo_bbo._typing import Array, FloatArray
+from vamo_bbo.backends import to_host
 
 __all__ = ["KnownPoints", "parse_known"]
 
@@ -68,7 +69,7 @@ def parse_known(
     for number, pair in enumerate(known_points):
         try:
             x, f = pair
-            point = np.atleast_1d(np.array(x, dtype=np.float64))
+            point = np.atleast_1d(np.array(to_host(x), dtype=np.float64))
             value = float(np.asarray(f, dtype=np.float64).reshape(()))
         except (TypeError, ValueError):
             raise OptionError(f"known_points must be pairs (x, f), number {number} is {pair!r}.") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
+from operator import is_
 
 from vamo_bbo.core.types import Probe, ProblemInfo
 from vamo_bbo.run.objective import batch_samples
@@ -50,11 +51,19 @@ class Ledger:
         self.free_values = free_values
         self.nfev = self.njev = self.nfev_samples = self.njev_samples = 0
         self.pending_fev = self.pending_jev = 0
+        self._latest: tuple[tuple[Probe, ...], tuple[int, int, int, int]] = (), (0, 0, 0, 0)
 
     def total(self, probes: Collection[Probe]) -> tuple[int, int, int, int]:
         """Return the calls and samples of values, and the calls and samples of gradients, that ``probes`` cost."""
         if self.calls_only or not probes:
             return len(probes), len(probes), 0, 0
+        same, totals = self._latest  # a round is reserved, and then counted
+        if len(same) != len(probes) or not all(map(is_, same, probes)):
+            totals = self._added(probes)
+            self._latest = tuple(probes), totals
+        return totals
+
+    def _added(self, probes: Collection[Probe]) -> tuple[int, int, int, int]:
         wants = [probe[5] for probe in probes]
         gradients, both = wants.count("gradient"), wants.count("both")
         calls, gradient_calls = len(wants) - gradients - (both if self.free_values else 0), gradients + both

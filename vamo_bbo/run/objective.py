@@ -30,9 +30,10 @@ _NOTHING_DRAWN: tuple[Batch | None, int, IndexArray] = (None, 0, np.empty(0, dty
 class Objective:
     """Evaluate probes of a callable or a :class:`~vamo_bbo.problem.FiniteSum`.
 
-    Exceptions, NaN and inf become failed answers, never exceptions; an output of the wrong shape or type is a bug and
-    is raised (:class:`~vamo_bbo.run.outputs.OutputError`). ``KeyboardInterrupt`` and other non-``Exception`` classes
-    propagate, and so does ``StopIteration``, as it does from scipy's methods.
+    Exceptions, NaN, inf and outputs of the wrong shape or type become failed answers, never exceptions; but at x0, and
+    from a vectorized call, such an output is a bug and is raised (:class:`~vamo_bbo.run.outputs.OutputError`).
+    ``KeyboardInterrupt`` and other non-``Exception`` classes propagate, and so does ``StopIteration``, as it does from
+    scipy's methods.
 
     Parameters
     ----------
@@ -64,7 +65,7 @@ class Objective:
     ----------
     info : ProblemInfo
         Capabilities; completed by :func:`vamo_bbo.run.start.start`.
-    exception : Exception or None
+    exception : Exception, SystemExit or None
         The last exception of the user's code in this process, for chaining.
     """
 
@@ -90,9 +91,9 @@ class Objective:
         self.scaling = Scaling() if scaling is None else scaling
         plain = self.scaling.trivial and noise is None and not vectorized and jac is not True
         self.simple = plain and not isinstance(fun, FiniteSum)  # f(x) is all there is to a value
-        self.exception: Exception | None = None
+        self.exception: Exception | SystemExit | None = None
         self._drawn = _NOTHING_DRAWN
-        self.learn_mask = False  # set while x0 is evaluated: NaN there declares a coordinate of the gradient unknown
+        self.at_start = False  # while x0 is evaluated: a wrong output is raised, NaN in the gradient means unknown
         self.mean_only = False  # whether the last losses were a batch mean
         self.sum = fun if isinstance(fun, FiniteSum) else None
         has_gradient = self.sum.has_gradient if self.sum else (callable(jac) or jac is True)
@@ -152,13 +153,15 @@ class Objective:
                 answer = self._evaluate_sum(self.sum, probe, x, seed)
             elif probe.want == "value":
                 raw: Any = self._single(x) if self.vectorized else self._call(x)
-                value = outputs.scalar(raw[0] if self.jac is True else raw)
+                value = outputs.scalar(outputs.pair(raw)[0] if self.jac is True else raw)
                 answer = Answer(probe.id, value, error=outputs.trouble(value))
             else:
                 answer = self._evaluate_gradient(probe, x)
-        except (StopIteration, outputs.OutputError):
+        except StopIteration:
             raise
         except Exception as exception:
+            if self.at_start and isinstance(exception, outputs.OutputError):
+                raise
             answer = self.failure(probe, exception)
         fields = (*answer[:6], perf_counter() - began, worker, answer.log)  # faster than _replace
         return tuple.__new__(Answer, fields)
@@ -204,7 +207,7 @@ class Objective:
                     value = call(z)
                     if type(value) is not float:
                         value = outputs.scalar(value)
-                except (StopIteration, outputs.OutputError):
+                except StopIteration:
                     raise
                 except Exception as exception:
                     now = perf_counter()
@@ -249,11 +252,11 @@ class Objective:
 
         NaN coordinates of the gradient are declared unknown; a finite sum that returned a float has batch means only.
         """
-        self.learn_mask = True
+        self.at_start = True
         try:
             answer = self.evaluate(probe, z, seed)
         finally:
-            self.learn_mask = False
+            self.at_start = False
         facts: dict[str, Any] = {"gradient": self.info.gradient, "unknown": self.info.unknown}
         if self.sum is not None:
             facts["per_sample"] = not self.mean_only
@@ -281,7 +284,7 @@ class Objective:
             for p, v in zip(probes, values, strict=True)
         ]
 
-    def failure(self, probe: Probe, exception: Exception) -> Answer:
+    def failure(self, probe: Probe, exception: Exception | SystemExit) -> Answer:
         """Return the failed answer of an exception of the user's code, traceback included."""
         self.exception = exception
         line = f"{type(exception).__name__}: {exception}".partition("\n")[0]
@@ -307,10 +310,8 @@ class Objective:
         value, name = math.nan, "jac"
         if self.jac is True:
             name = "fun (jac=True)"
-            pair = self._call(x)
-            if not isinstance(pair, tuple) or len(pair) != 2:
-                raise outputs.OutputError("fun (jac=True) must return (value, gradient).")
-            value, raw = outputs.scalar(pair[0]), pair[1]
+            first, raw = outputs.pair(self._call(x))
+            value = outputs.scalar(first)
         else:
             if probe.want == "both":
                 value = self._single(self._spare(x)) if self.vectorized else outputs.scalar(self._call(self._spare(x)))
@@ -321,7 +322,7 @@ class Objective:
 
     def _gradient(self, name: str, raw: Any) -> tuple[Array | None, str | None]:
         g = self.scaling.gradient(outputs.gradient(name, raw, self.user_size, self.dtype, self._xp))
-        if self.learn_mask:
+        if self.at_start:
             unknown = self._xp.isnan(g)
             if unknown.any() and not unknown.all():
                 self.declare(gradient="partial", unknown=unknown.astype(np.uint8))

@@ -1,4 +1,4 @@
-"""Checks of what a user's functions return: a wrong shape or type is a bug and is raised, with its name."""
+"""Checks of what a user's functions return: a wrong shape or type is an error that says what was returned."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from vamo_bbo._errors import OptionError
 from vamo_bbo._typing import Array, FloatArray
 from vamo_bbo.backends import to_host
 
-__all__ = ["NOT_SCALAR", "OutputError", "gradient", "losses", "rows", "scalar"]
+__all__ = ["NOT_SCALAR", "OutputError", "gradient", "losses", "pair", "rows", "scalar"]
 
 NOT_SCALAR = "The user-provided objective function must return a scalar value."
 """The sentence scipy raises, so that a user's search finds the same answers."""
 
 
 class OutputError(OptionError):
-    """A user's function returned something of the wrong shape or type: raised, never treated as a failed point."""
+    """A user's function returned something of the wrong shape or type: raised at x0, a failed evaluation later."""
 
 
 def _real(name: str, array: Array) -> None:
@@ -27,7 +27,7 @@ def _real(name: str, array: Array) -> None:
 
 
 def scalar(value: Any) -> float:
-    """Return ``value`` as a float; arrays of size 1 count as scalars, as in scipy.
+    """Return ``value`` as a float; arrays of size 1 count as scalars, as in scipy, and so do fractions and decimals.
 
     Raises
     ------
@@ -42,18 +42,40 @@ def scalar(value: Any) -> float:
     """
     if isinstance(value, (int, float)):
         return float(value)
-    array = to_host(value)
-    if array.size != 1 or array.dtype.kind not in "biuf":
-        raise OutputError(f"{NOT_SCALAR} It returned {_describe(value, array)}.")
-    return float(array.reshape(())[()])
+    try:
+        array = to_host(value)
+    except ValueError:  # a tuple or list of unlike parts
+        raise OutputError(f"{NOT_SCALAR} It returned {_describe(value, None)}.") from None
+    if array.size == 1:
+        one = array.reshape(())[()]
+        if array.dtype.kind in "biuf" or (array.dtype.kind == "O" and hasattr(one, "__float__")):
+            return float(one)
+    raise OutputError(f"{NOT_SCALAR} It returned {_describe(value, array)}.")
 
 
-def _describe(value: Any, array: Array) -> str:
+def _describe(value: Any, array: Array | None) -> str:
     if value is None:
         return "None"
+    if isinstance(value, tuple):
+        return f"a tuple of {len(value)}; with a gradient in it, pass jac=True"
+    if array is None:
+        return f"a {type(value).__name__}"
     if array.ndim:
         return f"an array of shape {array.shape} and dtype {array.dtype}"
     return f"{value!r} of type {type(value).__name__}"
+
+
+def pair(value: Any) -> tuple[Any, Any]:
+    """Return the value and the gradient that a function with ``jac=True`` has returned.
+
+    Raises
+    ------
+    OutputError
+        It is not such a pair.
+    """
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        raise OutputError(f"fun (jac=True) must return (value, gradient), got {type(value).__name__}.")
+    return value[0], value[1]
 
 
 def losses(value: Any, count: int) -> FloatArray | float:

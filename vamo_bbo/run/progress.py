@@ -60,8 +60,14 @@ def _wants_result(callback: Callable[..., Any]) -> bool:
 
 
 @contextmanager
-def following(progress: bool, limits: Mapping[str, Any]) -> Iterator[Follow]:
-    """Show a progress line while the context is open, if ``progress``; ``limits["maxfev"]`` is its length."""
+def following(progress: bool | Follow, limits: Mapping[str, Any]) -> Iterator[Follow]:
+    """Show a progress line while the context is open, if ``progress``; ``limits["maxfev"]`` is its length.
+
+    A line that is open already, as that of a run in stages, is gone on with.
+    """
+    if isinstance(progress, Follow):
+        yield progress
+        return
     if not progress:
         yield Follow(None)
         return

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from vamo_bbo._errors import OptionError
 from vamo_bbo.core.solver import Solver
 from vamo_bbo.core.types import Answer
 from vamo_bbo.run.best import Best
@@ -23,7 +24,7 @@ from vamo_bbo.run.objective import LARGE
 from vamo_bbo.run.settle import Settled, reserve, settle
 from vamo_bbo.run.setup import Setup, seed_of
 from vamo_bbo.run.start import check_gradient, start
-from vamo_bbo.run.stop import Budget, Code, default_limits
+from vamo_bbo.run.stop import ABANDONED, Budget, Code, default_limits
 
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
@@ -107,7 +108,7 @@ def run_solver(
             run.end(Code.JOURNAL, text=str(error))
             settled = settle(run)
         result = result_of(run, settled)
-        if store is not None and run.code not in (Code.INTERRUPTED, Code.JOURNAL):
+        if store is not None and run.code not in ABANDONED:
             store.set_meta(result=_plain(result))
         return result
 
@@ -126,7 +127,7 @@ def _begin(
     limits = default_limits(objective.info, objective.size, budget)
     ledger = Ledger(objective.info, *limits, free_values=total is not None and total.value_and_grad is not None)
     first = start(objective, problem.z0, seed, ledger, executor)
-    if total is not None and total.check_grad and total.has_gradient:
+    if total is not None and total.check_grad and total.has_gradient and objective.size:
         check_gradient(objective, problem.z0, seed, ledger, executor)
     kept = reserve(ledger, objective.info.noisy, getattr(solver, "averaging", None) is not None)
     horizon = _horizon(ledger, kept, total.grad_cost if total is not None else 3.0)
@@ -192,7 +193,7 @@ def _horizon(ledger: Ledger, kept: float, grad_cost: float) -> float | None:
     """Return the budget in sample values for schedules; limits that do not bind (inf) are left out."""
     values, gradients = ledger.maxfev - kept, grad_cost * ledger.maxjev
     finite = [v for v in (values, gradients) if math.isfinite(v)]
-    return sum(finite) if finite else None
+    return sum(finite) or None
 
 
 def new_result(**fields: Any) -> OptimizeResult:
@@ -212,6 +213,8 @@ def callback_step(callback: Callable[..., Any] | None) -> OnStep | None:
     """
     if callback is None:
         return None
+    if not callable(callback):
+        raise OptionError(f"callback must be callable or None, got {callback!r}.")
     import inspect
 
     try:

@@ -15,7 +15,7 @@ from vamo_bbo.run.executors import Executor
 from vamo_bbo.run.executors.serial import SerialExecutor
 from vamo_bbo.run.ledger import Ledger
 from vamo_bbo.run.start import START
-from vamo_bbo.run.stop import Code
+from vamo_bbo.run.stop import ABANDONED
 
 __all__ = ["Settled", "reserve", "settle"]
 
@@ -78,7 +78,7 @@ def settle(run: Run, executor: Executor | None = None) -> Settled:
     z = run.solver.recommend(run.state)
     if not np.isfinite(z).all() and best.z is not None:
         return Settled(best.z, best.value, math.nan, "best evaluated point: the iterate is not finite")
-    if run.code in (Code.INTERRUPTED, Code.JOURNAL) or run.ledger.left < 1:
+    if run.code in ABANDONED or run.ledger.left < 1:
         return Settled(z, run.value, math.nan, "latest value measured during the run")
     evaluator = _Evaluator(run, executor or SerialExecutor(run.objective))
     settled = _replicates(evaluator, z) if info.n_samples is None else _samples(evaluator, z, info.n_samples)
@@ -116,7 +116,7 @@ def _unknown(run: Run, z: Array) -> Settled:
 
 def _average(run: Run, executor: Executor | None) -> Settled | None:
     """Return the average of iterates, where the solver recommends one and its value is the lowest."""
-    if "average" not in run.state.arrays or run.code in (Code.INTERRUPTED, Code.JOURNAL) or run.ledger.left < 1:
+    if "average" not in run.state.arrays or run.code in ABANDONED or run.ledger.left < 1:
         return None
     z = run.solver.recommend(run.state)
     answers = _Evaluator(run, executor or SerialExecutor(run.objective))(z, [None], "value")

@@ -15,7 +15,7 @@ from vamo_bbo.problem import FiniteSum
 from vamo_bbo.run.objective import LARGE, Objective
 from vamo_bbo.run.scaling import Scaling
 
-__all__ = ["Setup", "parse_bounds", "parse_x0", "scale_of", "seed_of", "setup"]
+__all__ = ["Setup", "check_fun", "parse_bounds", "parse_x0", "scale_of", "seed_of", "setup"]
 
 
 @dataclass(slots=True)
@@ -50,6 +50,12 @@ class Setup:
         if info.lower is not None and info.upper is not None:
             z = z.clip(info.lower, info.upper)  # a quotient may round to just outside
         self.objective.declare(known_points=z, known_values=values)
+
+
+def check_fun(fun: Any) -> None:
+    """Raise :class:`OptionError` unless ``fun`` is something to minimize."""
+    if not callable(fun) and not isinstance(fun, FiniteSum):
+        raise OptionError(f"fun must be a callable or a FiniteSum, got {fun!r}.")
 
 
 def parse_x0(x0: Any) -> Array:
@@ -166,8 +172,7 @@ def setup(
     OptionError
         An argument has a value that is not allowed.
     """
-    if not callable(fun) and not isinstance(fun, FiniteSum):
-        raise OptionError(f"fun must be a callable or a FiniteSum, got {fun!r}.")
+    check_fun(fun)
     if isinstance(noisy, str) and noisy not in ("seed", "rng"):
         raise OptionError(
             "noisy must be None, True, False, or, for functions that take common random numbers, 'seed' or 'rng'; "

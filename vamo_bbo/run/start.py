@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 
 import numpy as np
@@ -40,7 +41,8 @@ def start(
 ) -> Answer:
     """Evaluate x0 and complete ``objective.info``: partial gradient, batch means or per-sample losses.
 
-    Of a finite sum, the first 32 samples are evaluated. NaN coordinates of the gradient are declared unknown.
+    Of a finite sum, the first 32 samples are evaluated, or as many as the budget has. NaN coordinates of the gradient
+    are declared unknown.
 
     Parameters
     ----------
@@ -70,8 +72,11 @@ def start(
         An output has the wrong shape or type.
     """
     n = objective.info.n_samples
-    batch = None if n is None else Batch("range", 0, min(n, SAMPLES), min(n, SAMPLES))
-    wants_gradient = gradient and objective.info.gradient != "none" and ledger.maxjev > 0
+    wants_gradient = gradient and objective.info.gradient != "none" and ledger.maxjev >= 1
+    batch = None
+    if n is not None:
+        count = int(min(n, SAMPLES, ledger.maxfev, ledger.maxjev if wants_gradient else math.inf))
+        batch = Batch("range", 0, count, count)
     answer = Answer((-1, 0, 0, 0))
     for attempt in range(TRIES):
         probe = Probe((-1, 0, attempt, 0), START, None, 0.0, batch, "both" if wants_gradient else "value")

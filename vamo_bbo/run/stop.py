@@ -8,10 +8,12 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from vamo_bbo._errors import OptionError
 from vamo_bbo.core.types import ProblemInfo
 
-__all__ = ["Budget", "Code", "Plateau", "default_limits", "message"]
+__all__ = ["ABANDONED", "Budget", "Code", "Plateau", "default_limits", "message"]
 
 
 class Code(enum.IntEnum):
@@ -37,9 +39,14 @@ class Code(enum.IntEnum):
     """The solver or an executor raised an exception: a bug; the result still holds the best point."""
     JOURNAL = 9
     """The journal can no longer be written."""
+    WORKERS = 10
+    """The user's pool of workers is broken."""
     CALLBACK = 99
     """The callback raised ``StopIteration``."""
 
+
+ABANDONED = (Code.INTERRUPTED, Code.JOURNAL, Code.WORKERS)
+"""Endings after which nothing more is evaluated."""
 
 _MESSAGES = {
     Code.CONVERGED: "Optimization terminated successfully.",
@@ -52,6 +59,7 @@ _MESSAGES = {
     Code.INTERRUPTED: "Interrupted from the keyboard: the best result so far is returned.",
     Code.SOLVER: "The solver raised an exception",
     Code.JOURNAL: "The journal cannot be written",
+    Code.WORKERS: "The pool of workers is broken",
     Code.CALLBACK: "`callback` raised `StopIteration`.",
 }
 
@@ -108,15 +116,18 @@ class Budget:
             if value is None:
                 continue
             try:
-                good = not isinstance(value, bool) and float(value) >= 0
+                good = not isinstance(value, (bool, str)) and float(value) >= 0
             except (TypeError, ValueError):
                 good = False
             if not good:
                 raise OptionError(f"{name} must be a number >= 0 or None, got {value!r}.")
         if self.maxfev is not None and self.maxfev < 1:
             raise OptionError(f"maxfev must be at least 1 (x0 itself is evaluated), got {self.maxfev!r}.")
-        if self.f_target is not None and math.isnan(self.f_target):
-            raise OptionError("f_target must not be NaN.")
+        if self.f_target is not None:
+            if isinstance(self.f_target, bool) or not isinstance(self.f_target, (int, float, np.number)):
+                raise OptionError(f"f_target must be a number or None, got {self.f_target!r}.")
+            if math.isnan(self.f_target):
+                raise OptionError("f_target must not be NaN.")
 
 
 def default_limits(info: ProblemInfo, size: int, budget: Budget) -> tuple[float, float]:

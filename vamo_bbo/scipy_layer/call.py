@@ -11,9 +11,9 @@ from vamo_bbo._errors import OptionError
 from vamo_bbo.problem import FiniteSum
 from vamo_bbo.run.pickling import dumps, loads
 from vamo_bbo.run.progress import following
-from vamo_bbo.run.stop import Budget
+from vamo_bbo.run.stop import Budget, Code
 from vamo_bbo.scipy_layer.methods import minimize_scipy
-from vamo_bbo.scipy_layer.objective import Mapper, Watched
+from vamo_bbo.scipy_layer.objective import Mapper, StopRun, Watched
 from vamo_bbo.scipy_layer.scaled import Scaled
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def run_scipy(
             vectorized=call.vectorized,
             watched=watched,
             known=known,
-            on_iteration=follow.watch if call.progress else None,
+            on_iteration=None if follow.line is None else follow.watch,
         )
     return result if scaled is None else scaled.restore(result)
 
@@ -132,10 +132,13 @@ def _unpacked(blob: bytes) -> Callable[..., Any]:
 
 def _submitting(pool: Any) -> Mapper:
     """Return a map over ``pool.submit``; what threads need not be sent is not pickled."""
-    from concurrent.futures import ThreadPoolExecutor
+    from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
 
     def mapper(function: Callable[[Any], Any], points: Iterable[Any]) -> list[Any]:
         send = function if isinstance(pool, ThreadPoolExecutor) else _Packed(function)
-        return [future.result() for future in [pool.submit(send, x) for x in points]]
+        try:
+            return [future.result() for future in [pool.submit(send, x) for x in points]]
+        except BrokenExecutor as error:
+            raise StopRun(Code.WORKERS, f"{type(error).__name__}: {error}") from error
 
     return mapper

@@ -18,10 +18,13 @@ def number(value: Any) -> float:
 
     Examples
     --------
-    >>> number(np.array([2.0])), number([1, 2])
-    (2.0, nan)
+    >>> number(np.array([2.0])), number([1, 2]), number("text")
+    (2.0, nan, nan)
     """
-    return float(np.real(np.asarray(value).reshape(-1)[0])) if np.size(value) == 1 else math.nan
+    try:
+        return float(np.real(np.asarray(value).reshape(-1)[0])) if np.size(value) == 1 else math.nan
+    except (TypeError, ValueError):
+        return math.nan
 
 
 class Memory:

@@ -143,6 +143,8 @@ def minimize_scipy(
     except EvaluationError:
         raise
     except Exception as error:
+        if run.watched.best_x is None and run.watched.odd:
+            error.add_note(run.watched.odd)
         # before the first iteration it is about the arguments
         if run.watched.best_x is None or run.watched.nit == 0 or not raised_by_method(error):
             raise
@@ -250,7 +252,10 @@ class _Run:
 def stopped(watched: Watched, x0: Any, code: Code, detail: str = "", *, gradient: bool = True) -> Any:
     """Return the best point evaluated as a result; ``code`` says what ended the run."""
     watched.ended = code
-    x = np.atleast_1d(np.array(x0, dtype=np.float64)) if watched.best_x is None else watched.best_x
+    x = watched.best_x
+    if x is None:
+        x = np.atleast_1d(np.array(x0, dtype=np.float64))
+        x = x if watched.lower is None or watched.upper is None else x.clip(watched.lower, watched.upper)
     result: Any = OptimizeResult()
     result.x, result.fun = x, float("nan") if watched.best_x is None else watched.best_f
     result.success, result.status = is_success(code) and watched.best_violation <= 0.0, int(code)

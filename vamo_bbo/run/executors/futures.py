@@ -16,6 +16,7 @@ from vamo_bbo.core.types import Answer, Probe
 from vamo_bbo.run.executors import InProcess
 from vamo_bbo.run.executors.shared import SharedArrays, messages
 from vamo_bbo.run.executors.tasks import Handle, Message, Missing, Point, Tasks, packed, unpacked
+from vamo_bbo.run.failures import PoolBroken
 from vamo_bbo.run.objective import Objective
 from vamo_bbo.run.pickling import dumps, loads
 
@@ -86,7 +87,7 @@ class FuturesExecutor(InProcess):
             for probe in probes:
                 slim, z = probe._replace(point=None), materialize(state, probe, np.empty_like(x))
                 task = _Task(probe, Point(slim, z, state.seed))
-                self.tasks[self.pool.submit(self.objective.evaluate, slim, z, state.seed)] = task
+                self._start(task, self.objective.evaluate, slim, z, state.seed)
             return
         if self.blob is None:  # only now: the evaluation of x0 completes the objective
             self.blob = dumps(self.objective)
@@ -108,7 +109,16 @@ class FuturesExecutor(InProcess):
                 self.told[files] = told + 1
                 message = message._replace(sent=self.shared.arrays(message))
         blob = self.blob if task.blob else None
-        self.tasks[self.pool.submit(remote_evaluate, self.digest, blob, packed(message))] = task
+        self._start(task, remote_evaluate, self.digest, blob, packed(message))
+
+    def _start(self, task: _Task, *call: Any) -> None:
+        try:
+            self.tasks[self.pool.submit(*call)] = task
+        except cf.BrokenExecutor as error:
+            raise PoolBroken(
+                f"The pool of workers is broken ({type(error).__name__}: {error}). Pass a number, workers=8, for "
+                "worker processes that are replaced when they die."
+            ) from error
 
     def collect(self, timeout: float | None = None) -> list[Answer]:
         """Wait for the first future, and return all that are done."""

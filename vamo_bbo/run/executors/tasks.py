@@ -105,6 +105,13 @@ class Tasks:
         if isinstance(message, Declare):
             self.objective.declare(**message.facts)
             return None
+        try:
+            return self._evaluated(message)
+        except SystemExit as error:  # of the evaluation: the worker goes on
+            failed = self.objective.failure(message.probe, error)._replace(worker=self.name)
+            return (failed, {}) if isinstance(message, Point) and message.first else failed
+
+    def _evaluated(self, message: Point | Handle) -> Answer | tuple[Answer, dict[str, Any]]:
         if isinstance(message, Handle):
             state = self._mapped(message)
             z = materialize(state, message.probe, np.empty_like(state.arrays[message.probe.anchor.name]))

@@ -57,6 +57,8 @@ def _answer(tasks: Any, message: Any) -> bytes:
     except Exception as error:
         # A bug in what the objective returns, or in the solver's own names: raised in the parent.
         reply = ("raise", error)
+    except KeyboardInterrupt:  # as if it had come from the keyboard
+        reply = ("raise", KeyboardInterrupt())
     except BaseException as error:
         reply = ("raise", RuntimeError(f"{type(error).__name__} in a worker: {error}"))
     sys.stdout.flush()
