@@ -68,9 +68,9 @@ ENOUGH = 0.25
 """A search ends when a start of it comes back to the valley of the regression after this share of what was left."""
 ALIKE = 2.0
 """A population is as low as the regression if their levels differ by at most so many standard deviations of a value."""
-HILL = 3.0
+HILL = 2.0
 """A value between the two that is higher than both by so many standard deviations is one of a hill."""
-BETWEEN = (0.25, 0.5, 0.75)
+BETWEEN = (1 / 6, 1 / 3, 1 / 2, 2 / 3, 5 / 6)
 """Where on the line between the two a hill is looked for."""
 COMPARED = 5
 """Values at each of two points that are compared."""
