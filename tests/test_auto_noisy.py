@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.optimize import LinearConstraint, NonlinearConstraint
 
 import vamo_bbo as vb
 from vamo_bbo import auto
+from vamo_bbo.solvers.cma import EvolutionStrategy
 
 D = 4
 START = np.full(D, 3.3) + 0.01 * np.arange(D)
@@ -54,6 +56,23 @@ def test_a_bowl_is_averaged_further_where_the_search_finds_nothing():
     ends = [vb.minimize(Noisy(bowl, 0.1, s), np.zeros(D), rng=s, maxfev=1200) for s in range(3)]
     assert all("then cma and quadratic" in end.message for end in ends)
     assert np.median([bowl(end.x) for end in ends]) < 0.01  # the noise of one value is ten times that
+
+
+def searched(monkeypatch, fun, **kwargs):
+    """Return how many values the population was told."""
+    told, tell = [], EvolutionStrategy.tell
+
+    def counting(self, state, answers):
+        told.extend(answers)
+        return tell(self, state, answers)
+
+    monkeypatch.setattr(EvolutionStrategy, "tell", counting)
+    vb.minimize(fun, START, rng=0, maxfev=1200, **kwargs)
+    return len(told)
+
+
+def test_a_search_that_comes_back_to_the_known_valley_is_ended(monkeypatch):
+    assert 50 < searched(monkeypatch, Noisy(bowl, 0.1)) < 450  # without an end it takes 60 % of what is left, 600
 
 
 @pytest.mark.parametrize("kwargs", [{"options": {"maxiter": 10**6}}, {"tol": 1e-8}])
@@ -116,3 +135,65 @@ def test_a_target_and_a_callback_end_the_search():
     result = vb.minimize(Noisy(ackley), START, rng=0, maxfev=1500, callback=callback)
     assert (result.status, result.success) == (99, False)
     assert seen[-2] <= 700 < seen[-1]
+
+
+def two_valleys(x):
+    """Hock and Schittkowski's problem 44: -15 at (0, 3, 0, 4), and a local minimum of -13."""
+    return float(x[0] - x[1] - x[2] - x[0] * x[2] + x[0] * x[3] + x[1] * x[2] - x[1] * x[3])
+
+
+ROWS = LinearConstraint(
+    [[1, 2, 0, 0], [4, 1, 0, 0], [3, 4, 0, 0], [0, 0, 2, 1], [0, 0, 1, 2], [0, 0, 1, 1]], ub=[8, 12, 12, 8, 8, 5]
+)
+ABOVE = [(0, None)] * 4
+
+
+def test_with_constraints_the_better_of_two_methods_is_the_answer():
+    fun = Noisy(two_valleys)
+    result = vb.minimize(fun, np.zeros(4), bounds=ABOVE, constraints=ROWS, rng=0, maxfev=400)
+    assert "COBYLA then took" in result.message
+    assert "and was better" in result.message
+    assert two_valleys(result.x) < -14.9
+    assert result.maxcv == 0.0
+    assert result.nfev == result.nfev_samples == len(fun.points) <= 400
+    assert abs(result.fun - two_valleys(result.x)) < 5 * result.fun_std < 0.05
+    alone = vb.minimize(Noisy(two_valleys), np.zeros(4), method="COBYQA", bounds=ABOVE, constraints=ROWS)
+    assert two_valleys(alone.x) > -13.5
+
+
+@pytest.mark.parametrize("maxfev", [1, 2, 10, 15, 30, 100])
+@pytest.mark.parametrize("fails", [lambda x: False, lambda x: x[1] > 1.5])
+def test_with_constraints_the_budget_is_kept_and_failures_are_survived(maxfev, fails):
+    fun = Noisy(two_valleys, fails=fails)
+    result = vb.minimize(fun, np.full(4, 0.1), bounds=ABOVE, constraints=ROWS, rng=0, maxfev=maxfev)
+    assert result.nfev == len(fun.points) <= maxfev
+    assert result.n_failed == sum(fails(x) for x in fun.points)
+    assert ROWS.A @ result.x == pytest.approx(np.minimum(ROWS.A @ result.x, ROWS.ub), abs=1e-6)
+
+
+def test_with_constraints_an_answer_off_them_is_led_back():
+    circle = NonlinearConstraint(lambda x: x @ x, 1.0, 1.0)
+    result = vb.minimize(Noisy(lambda x: float(x.sum())), [3.0, -2.0, 2.0], constraints=circle, rng=0, maxfev=12)
+    assert abs(result.x @ result.x - 1.0) < 1e-6
+    assert result.maxcv == 0.0
+
+
+def test_with_constraints_and_a_fixed_variable_it_is_cobyqa_alone():
+    bounds = [(0, None), (0, None), (0, 0), (0, None)]
+    result = vb.minimize(Noisy(two_valleys), np.zeros(4), bounds=bounds, constraints=ROWS, rng=0, maxfev=300)
+    assert "COBYLA" not in result.message
+    assert result.x[2] == 0.0
+
+
+@pytest.mark.parametrize("raises_at", [20, 60, 74, 100])
+def test_with_constraints_ctrl_c_returns_what_is_known(raises_at):
+    fun = Noisy(two_valleys, raises_at=raises_at, exception=KeyboardInterrupt())
+    result = vb.minimize(fun, np.zeros(4), bounds=ABOVE, constraints=ROWS, rng=0, maxfev=400)
+    assert result.nfev == len(fun.points) >= raises_at
+    assert np.isfinite(result.fun)
+    assert two_valleys(result.x) < -5
+
+
+def test_with_constraints_and_a_wish_of_when_to_stop_it_is_cobyqa_alone():
+    result = vb.minimize(Noisy(two_valleys), np.zeros(4), bounds=ABOVE, constraints=ROWS, maxfev=300, tol=1e-6)
+    assert "COBYLA" not in result.message

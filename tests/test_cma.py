@@ -343,3 +343,18 @@ def test_bipop_alternates_between_large_and_small_populations():
     assert large == [2 ** (k + 1) * first for k in range(len(large))]
     assert 2 <= len(large) < len(sizes) == 12
     assert state.scalars["spent_small"] + state.scalars["spent_large"] <= state.scalars["spent"]
+
+
+def test_a_start_that_is_given_up_forgets_what_noise_did_and_keeps_the_best_point():
+    noise = np.random.default_rng(0)
+    solver = cma(restarts=9, population_size=6)
+    state = solver.init(np.zeros(3), seed=1, backend="numpy", info=ProblemInfo(noisy=True))
+    while state.scalars["replicates"] < 3:
+        answers = [Answer(probe.id, value=float(noise.standard_normal())) for probe in solver.ask(state)]
+        state = solver.tell(state, answers)
+    best, mean = state.scalars["best_value"], state.arrays["x"].copy()
+    solver.start_again(state)
+    assert state.scalars["best_value"] == best
+    assert len(solver.ask(state)) == 6  # one value per point
+    assert np.linalg.norm(state.arrays["x"] - mean) > 0.1
+    assert np.isnan(state.arrays["medians"]).all()

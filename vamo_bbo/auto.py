@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from vamo_bbo._typing import Array
+from vamo_bbo.auto_constrained import run_noisy_constrained
 from vamo_bbo.auto_descent import DESCENTS, descent_name
 from vamo_bbo.auto_noisy import REGRESSION, run_noisy
 from vamo_bbo.auto_smooth import PAIRS, descend, is_parallel
@@ -129,7 +130,9 @@ def run_auto(call: Call) -> Any:
     choice = choice or choose(call, noisy)
     call.noisy = call.noisy or noisy
     modelled = noisy and choice.method == "COBYQA" and not call.constrained
-    if watched is not None and (modelled or choice.method in DESCENTS):
+    if watched is not None and noisy and choice.method == "COBYQA" and call.constrained and given is None:
+        result = run_noisy_constrained(call, watched)
+    elif watched is not None and (modelled or choice.method in DESCENTS):
         call.x_scale = None
         result = run_noisy(call, watched, look.units) if modelled else descend(call, watched, look)
     elif watched is not None:

@@ -7,11 +7,15 @@ is affordable for, a population, whose ranking needs no differences (docs/which_
 
 Where the user has stated a budget and the regression has settled (its level does not fall by more than the noise any
 more), RESERVE is kept and the rest of what is left goes to restarts of CMA-ES (:mod:`vamo_bbo.auto_search`), which
-begin at x0: from the local minimum they found fewer others. If their best point is lower than the center of the
-regression in the mean of new values of both, by two standard errors, a new regression starts there; else the old one
-goes on averaging. Without the package ``cmaes`` the regression just goes on, and above its size COBYQA is started again
-from its best point with another region (C. Cartis, J. Fiala, B. Marteau and L. Roberts, Improving the flexibility and
-robustness of model-based derivative-free optimization solvers, ACM TOMS 45 (2019), section 4).
+begin at x0: from the local minimum they found fewer others. A start that comes down to the level of the regression, in
+the same valley, is ended; another one begins elsewhere, unless a quarter of what was left is spent. Whether two points
+are in one valley is seen on the line between them (R. K. Ursem, Multinational evolutionary algorithms, CEC 1999; S. C.
+Maree, T. Alderliesten, D. Thierens and P. A. N. Bosman, Real-valued evolutionary multi-modal optimization driven by
+hill-valley clustering, GECCO 2018). If the best point of a search is lower than the center of the regression in the
+mean of new values of both, by two standard errors, a new regression starts there; else the old one goes on averaging.
+Without the package ``cmaes`` the regression just goes on, and above its size COBYQA is started again from its best
+point with another region (C. Cartis, J. Fiala, B. Marteau and L. Roberts, Improving the flexibility and robustness of
+model-based derivative-free optimization solvers, ACM TOMS 45 (2019), section 4).
 """
 
 from __future__ import annotations
@@ -40,12 +44,13 @@ from vamo_bbo.scipy_layer.asked import Asked
 from vamo_bbo.scipy_layer.methods import stopped
 from vamo_bbo.scipy_layer.objective import StopRun, Watched
 from vamo_bbo.scipy_layer.stretched import Stretched
+from vamo_bbo.solvers.cma import EvolutionStrategy
 from vamo_bbo.solvers.quadratic import KEPT, quadratic
 
 if TYPE_CHECKING:
     from vamo_bbo.minimize import Call
 
-__all__ = ["run_noisy"]
+__all__ = ["COMPARED", "REPLICATES", "lower", "re_estimate", "run_noisy", "value_at"]
 
 REPLICATES = 30
 """Most evaluations kept for the answer; at most a tenth of the budget."""
@@ -57,6 +62,16 @@ PATIENCE = 6
 """The regression has settled when its level has not fallen by more than the noise in so many times d + 1 values."""
 RESERVE = 0.4
 """Share of what is left that a search leaves for a regression."""
+GENERATIONS = 3
+"""Generations of a search after which it is looked at."""
+ENOUGH = 0.25
+"""A search ends when a start of it comes back to the valley of the regression after this share of what was left."""
+ALIKE = 2.0
+"""A population is as low as the regression if their levels differ by at most so many standard deviations of a value."""
+HILL = 2.0
+"""A value between the two that is higher than both by so many standard deviations is one of a hill."""
+BETWEEN = (1 / 6, 1 / 3, 1 / 2, 2 / 3, 5 / 6)
+"""Where on the line between the two a hill is looked for."""
 COMPARED = 5
 """Values at each of two points that are compared."""
 RADII = (1.0, 0.1, 0.3, 0.03)
@@ -93,7 +108,7 @@ def run_noisy(call: Call, watched: Watched, units: Array | None) -> Any:
     watched.set_budget(maxfev=total, max_time=call.limits.get("max_time"))
     result.best_x, result.best_fun, result.fun_std = watched.best_x, watched.best_f, math.nan
     if result.status != int(Code.INTERRUPTED):
-        _re_estimate(call, watched, result, x, int(kept))
+        re_estimate(call, watched, result, x, int(kept))
     result.message = f"{path}: {result.message}"
     return counted(result, watched)
 
@@ -118,14 +133,12 @@ def _followed(call: Call, watched: Watched, units: Array | None) -> tuple[Any, A
     path = f"{path} until {watched.nfev}, then cma and quadratic"
     search = population(call, watched, start_of(call, watched), reach(call, watched, units), noisy=True)
     while _settled(call, watched, result):
-        whole, spent = watched.budget, watched.nfev
-        watched.set_budget(**all_but_a_reserve(call, watched, RESERVE))
-        result = _run(call, watched, search)
-        watched.set_budget(maxfev=whole.maxfev, max_time=whole.max_time)
-        if watched.ended not in (None, Code.MAXFEV, Code.MAX_TIME):
-            break
+        spent = watched.nfev
         try:
-            better = _is_better(call, watched, search, local)
+            result, returned = _searched(call, watched, search, local)
+            if watched.ended not in (None, Code.MAXFEV, Code.MAX_TIME):
+                break
+            better = not returned and _is_better(call, watched, search, local)
         except StopRun as stop:
             result = stopped(watched, call.x0, stop.code, stop.detail, gradient=False)
             break
@@ -177,13 +190,43 @@ def _regression(call: Call, watched: Watched, x: Array, units: Array | None) -> 
     return Asked(solver, state, at.to_x)
 
 
+def _searched(call: Call, watched: Watched, search: Asked, local: Asked) -> tuple[Any, bool]:
+    """Search with all but a reserve; return the last result, and whether the search has come back to the regression."""
+    whole, returned = watched.budget, False
+    enough = watched.nfev + ENOUGH * left(call, watched)
+    watched.set_budget(**all_but_a_reserve(call, watched, RESERVE))
+    try:
+        while not (returned and watched.nfev >= enough):
+            result = _run(call, watched, search, maxiter=GENERATIONS)
+            if watched.ended is not None or result.success:
+                return result, False
+            returned = _came_back(call, watched, search, local)
+            if returned:
+                assert isinstance(search.solver, EvolutionStrategy)
+                search.solver.start_again(search.state)
+    finally:
+        watched.set_budget(maxfev=whole.maxfev, max_time=whole.max_time)
+    return result, True
+
+
+def _came_back(call: Call, watched: Watched, search: Asked, local: Asked) -> bool:
+    """Return whether the population is as low as the center of the regression, with no hill between the two."""
+    level, noise = local.state.scalars["level"], math.sqrt(local.state.scalars.get("noise_variance", 0.0))
+    median = float(search.state.arrays["medians"][-1])
+    if not abs(median - level) <= ALIKE * noise:
+        return False
+    here, there = local.recommended(), search.recommended()
+    values = [value_at(watched, here + share * (there - here), call) for share in BETWEEN]
+    return all(value <= max(level, median) + HILL * noise for value in values)  # a failure is a hill
+
+
 def _is_better(call: Call, watched: Watched, search: Asked, local: Asked) -> bool:
     """Return whether the best point of a search is better than the center of a regression."""
     if search.state.scalars["best_value"] >= local.state.scalars["level"]:
         return False
     points = local.recommended(), search.to_x(search.state.arrays["best"])
-    old, new = (np.array([_value(watched, point, call) for _ in range(COMPARED)]) for point in points)
-    return _lower(old, new)
+    old, new = (np.array([value_at(watched, point, call) for _ in range(COMPARED)]) for point in points)
+    return lower(old, new)
 
 
 def _restarted(call: Call, watched: Watched, units: Array | None) -> tuple[Any, Array, str]:
@@ -206,18 +249,18 @@ def _goes_on(result: Any) -> bool:
     return "trust-region radius" in text or "linear algebra error" in text
 
 
-def _re_estimate(call: Call, watched: Watched, result: Any, x: Array, kept: int) -> None:
+def re_estimate(call: Call, watched: Watched, result: Any, x: Array, kept: int) -> None:
     """Give the result ``x``, or the lowest point if that is better by more than the standard error, and its mean."""
     luckiest, each = watched.best_x, kept // 4
     result.x = np.array(x)
     try:
         if luckiest is not None and each > 1 and not np.array_equal(x, luckiest):
-            old, new = (np.array([_value(watched, point, call) for _ in range(each)]) for point in (x, luckiest))
-            if _lower(old, new):
+            old, new = (np.array([value_at(watched, point, call) for _ in range(each)]) for point in (x, luckiest))
+            if lower(old, new):
                 result.x = np.array(luckiest)
             kept -= 2 * each
         # the means that chose are biased downwards: the reported one is of new evaluations
-        values = [_value(watched, result.x, call) for _ in range(kept)]
+        values = [value_at(watched, result.x, call) for _ in range(kept)]
     except (StopRun, KeyboardInterrupt):
         return
     values = [value for value in values if math.isfinite(value)]
@@ -227,7 +270,7 @@ def _re_estimate(call: Call, watched: Watched, result: Any, x: Array, kept: int)
             result.fun_std = float(np.std(values, ddof=1) / math.sqrt(len(values)))
 
 
-def _lower(old: Array, new: Array) -> bool:
+def lower(old: Array, new: Array) -> bool:
     """Return whether the mean of ``new`` values is lower by two standard errors of the difference."""
     old, new = old[np.isfinite(old)], new[np.isfinite(new)]
     if new.size < 2 or old.size < 2:
@@ -236,7 +279,7 @@ def _lower(old: Array, new: Array) -> bool:
     return bool(old.mean() - new.mean() > 2.0 * error)
 
 
-def _value(watched: Watched, x: Array, call: Call) -> float:
+def value_at(watched: Watched, x: Array, call: Call) -> float:
     """Return one value at ``x``, NaN for a failure."""
     failed = watched.failures.count
     value = watched.plain(x, call.arguments)

@@ -28,7 +28,7 @@ from vamo_bbo.scipy_layer.wrappers import wants_result
 if TYPE_CHECKING:
     from vamo_bbo.minimize import Call
 
-__all__ = ["FEASIBLE", "Projected", "Projection", "minimize_projected"]
+__all__ = ["FEASIBLE", "Projected", "Projection", "minimize_projected", "projection_of"]
 
 FEASIBLE = 1e-6
 """Largest violation of a projected point: scipy's methods end with about as much."""
@@ -196,7 +196,7 @@ def minimize_projected(call: Call, method: Any) -> Any:
     OptimizeResult or None
         Of a feasible point, with ``maxcv``, the largest violation.
     """
-    projection = _projection(call)
+    projection = _anchored(call)
     if projection is None:
         return None
     start = projection.anchor
@@ -226,21 +226,26 @@ def minimize_projected(call: Call, method: Any) -> Any:
     return result
 
 
-def _projection(call: Call) -> Projection | None:
-    """Return the projection with its anchor: x0's, else that of the nearest of some random points."""
-    x0 = parse_x0(call.x0).astype(np.float64)
+def projection_of(call: Call) -> Projection:
+    """Return the projection to the constraints and bounds of ``call``, without an anchor."""
+    x0 = parse_x0(call.x0)
     limits = parse_bounds(call.bounds, x0.size)
     lower, upper = (np.full(x0.size, s * np.inf) for s in (-1.0, 1.0)) if limits is None else limits
     scale = scale_of(call.x_scale, x0.size, limits)
     scale = np.ones(x0.size) if scale is None else scale
-    projection = Projection(call.constraints, rows_of(call.constraints), lower, upper, scale)
+    return Projection(call.constraints, rows_of(call.constraints), lower, upper, scale)
+
+
+def _anchored(call: Call) -> Projection | None:
+    """Return the projection with its anchor: x0's, else that of the nearest of some random points."""
+    projection, x0 = projection_of(call), parse_x0(call.x0).astype(np.float64)
     anchor = projection.nearest(x0)
     rng = np.random.default_rng(seed_of(call.rng if isinstance(call.rng, int) else 0))
     for k in range(STARTS):
         if anchor is not None:
             break
         length = 10.0 ** (-1.0 + 3.0 * k / STARTS)
-        anchor = projection.nearest(x0 + length * scale * rng.standard_normal(x0.size))
+        anchor = projection.nearest(x0 + length * projection.scale * rng.standard_normal(x0.size))
     return None if anchor is None else replace(projection, anchor=anchor)
 
 

@@ -288,15 +288,26 @@ class EvolutionStrategy:
             state.arrays["best"][...] = points[k]
             state.versions["best"] += 1
 
+    def start_again(self, state: State) -> None:
+        """Give up this start for another one elsewhere, with as large a population; between two generations."""
+        self._elsewhere(state, self._plan(state), 1.0, _cmaes.generator_of(state, stream=1))
+
     def _restart(self, state: State, plan: _cmaes.Plan) -> None:
         scalars = state.scalars
         if scalars["restart"] >= self.restarts:
             scalars["stopped"] = 1.0
             return
         scalars["restart"] += 1
-        state.late.clear()
         generator = _cmaes.generator_of(state, stream=1)
         scalars["population_size"], shrink = self._next_population(state, generator)
+        self._elsewhere(state, plan, shrink, generator)
+
+    def _elsewhere(self, state: State, plan: _cmaes.Plan, shrink: float, generator: np.random.RandomState) -> None:
+        """Begin at a random point: of the box where there is one, else near the first start."""
+        state.late.clear()
+        if self._handles_noise(state):  # what the last start met is no measure of what this one will
+            state.scalars |= {"replicates": 1.0, "stuck": 0.0}
+            state.arrays["medians"][:] = np.nan
         low, high = plan.bounds[:, 0], plan.bounds[:, 1]
         boxed = np.isfinite(low) & np.isfinite(high)
         y = (state.arrays["start"].astype(np.float64) - plan.origin) / plan.scale
