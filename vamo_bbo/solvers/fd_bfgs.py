@@ -13,22 +13,27 @@ from vamo_bbo._typing import Array, FloatArray
 from vamo_bbo.core.late import LATE
 from vamo_bbo.core.solver import State, Status
 from vamo_bbo.core.types import Answer, Probe, ProbeId, ProblemInfo
+from vamo_bbo.solvers._differences import (
+    CURVATURE,
+    LINE,
+    MIRROR,
+    RUNGS,
+    SLOPE,
+    START,
+    bounds_of,
+    legs_of,
+    measure_curvatures,
+    slope_of,
+)
 
 __all__ = ["DifferenceBFGS", "fd_bfgs"]
 
 LIMIT = 1000
 """Most variables: a step factorizes a matrix of d x d numbers."""
-RUNGS = (1 / 2, 1 / 3, 1 / 5)
-"""Steps of differences, as powers of the rounding unit: forward; central; central for values with few digits."""
-REACH = 0.1
-"""Step, relative to the size of a variable, over which its curvature at x0 is measured."""
-RATIO = 10.0
-"""Variables whose sizes by these curvatures differ by less are left alone."""
 ARMIJO = 1e-4
 """Share of the promised decrease that a step must bring (Nocedal and Wright 2006, equation 3.4)."""
 TRIALS, EXPANSIONS = 25, 6
 """Most points of a line search that goes back, and of one that goes on."""
-_START, _CURVATURE, _LINE, _SLOPE, _MIRROR = range(5)
 _BACK, _ON, _BETWEEN = range(3)
 _MAX_FAILED_STARTS = 20
 _COUNTS = (
@@ -171,7 +176,7 @@ class DifferenceBFGS:
 
     def status(self, state: State) -> Status | None:
         """Return convergence, or that x0 keeps failing."""
-        if state.phase == _START and state.attempt >= _MAX_FAILED_STARTS:
+        if state.phase == START and state.attempt >= _MAX_FAILED_STARTS:
             return Status(4, False, f"fd-bfgs: the objective failed at x0 {_MAX_FAILED_STARTS} times.")
         return _ENDINGS[int(state.scalars["ended"])]
 
@@ -184,46 +189,46 @@ class DifferenceBFGS:
         state.scalars["value"], state.scalars["unit"] = value, min(1.0, abs(value)) or 1.0
         if slope is None:
             _open_slope(state)
-            if not _legs(state):
+            if not legs_of(state):
                 self._sloped(state)
         else:
             self._first(state, np.array(slope, dtype=np.float64))
 
     def _first(self, state: State, slope: FloatArray) -> None:
         state.arrays["slope"], state.scalars["measured"] = slope, 1.0
-        state.phase = _CURVATURE
-        if len(_legs(state)) < 2:  # sizes are compared
+        state.phase = CURVATURE
+        if len(legs_of(state)) < 2:  # sizes are compared
             self._descend(state)
 
     def _close(self, state: State, values: FloatArray) -> None:
         """Take the values of a round, and open the next."""
         phase = state.phase
         state.attempt += 1
-        if phase == _START:
+        if phase == START:
             if not math.isfinite(values[0]):
                 return
             state.scalars["value"] = values[0]
             state.scalars["unit"] = min(1.0, abs(values[0])) or 1.0
             values = values[1:]
-        if phase == _LINE:
+        if phase == LINE:
             self._tried(state, float(values[0]))
             return
-        if phase == _CURVATURE:
-            _measure_curvatures(state, values)
+        if phase == CURVATURE:
+            measure_curvatures(state, values)
             self._descend(state)
             return
-        for (k, step), value in zip(_legs(state), values, strict=True):
+        for (k, step), value in zip(legs_of(state), values, strict=True):
             state.arrays["plus" if step > 0 else "minus"][k] = value
-        if state.scalars["rung"] == 0 and phase != _MIRROR:
-            state.phase = _MIRROR
-            if _legs(state):
+        if state.scalars["rung"] == 0 and phase != MIRROR:
+            state.phase = MIRROR
+            if legs_of(state):
                 return
         self._sloped(state)
 
     def _sloped(self, state: State) -> None:
         """Take a new gradient: update the Hessian after a step, and look whether the step was worth while."""
         arrays, scalars = state.arrays, state.scalars
-        slope = _slope(state)
+        slope = slope_of(state)
         if not scalars["measured"]:
             self._first(state, slope)
             return
@@ -247,7 +252,7 @@ class DifferenceBFGS:
         scalars, arrays = state.scalars, state.arrays
         g, x = arrays["slope"], arrays["x"].astype(np.float64)
         free = _free(state, g)
-        lower, upper = _bounds(state)
+        lower, upper = bounds_of(state)
         if np.abs((x - g).clip(lower, upper) - x)[free].max(initial=0.0) <= self.gtol * scalars["unit"]:
             last = len(RUNGS) - 1 if not g.any() else 1
             if scalars["rung"] < last and (lower < upper).any():
@@ -270,7 +275,7 @@ class DifferenceBFGS:
             if np.array_equal(point, x):
                 break
             if g @ (point - x) < 0.0:
-                state.phase = _LINE
+                state.phase = LINE
                 state.scalars["length"] = length
                 return
             length = min(0.5 * length, _first_bound(state))
@@ -352,20 +357,23 @@ def _id(state: State, index: int) -> ProbeId:
     return (state.step, state.phase, state.attempt, index)
 
 
-def _bounds(state: State) -> tuple[FloatArray, FloatArray]:
-    info, d = state.info, state.arrays["x"].size
-    if info.lower is None or info.upper is None:
-        return np.full(d, -np.inf), np.full(d, np.inf)
-    return info.lower.astype(np.float64), info.upper.astype(np.float64)
-
-
 def _points(state: State) -> list[FloatArray]:
     """Return what the open round evaluates: a function of the state alone."""
-    if state.phase == _LINE:
+    key = (state.step, state.phase, state.attempt)
+    cached = state.cache.get("points")
+    if cached is None or cached[0] != key:
+        cached = (key, _placed(state))
+        state.cache["points"] = cached
+    points: list[FloatArray] = cached[1]
+    return points
+
+
+def _placed(state: State) -> list[FloatArray]:
+    if state.phase == LINE:
         return [_at(state, state.scalars["length"])]
     x = state.arrays["x"].astype(np.float64)
-    points = [x.copy()] if state.phase == _START else []
-    for k, step in _legs(state):
+    points = [x.copy()] if state.phase == START else []
+    for k, step in legs_of(state):
         points.append(x.copy())
         points[-1][k] += step
     return points
@@ -374,73 +382,14 @@ def _points(state: State) -> list[FloatArray]:
 def _at(state: State, length: float) -> FloatArray:
     """Return the point at this length of the projected path, as the objective will see it."""
     x = state.arrays["x"]
-    point = (x.astype(np.float64) + length * state.arrays["descent"]).clip(*_bounds(state))
+    point = (x.astype(np.float64) + length * state.arrays["descent"]).clip(*bounds_of(state))
     return point.astype(x.dtype).astype(np.float64)
-
-
-def _legs(state: State) -> list[tuple[int, float]]:
-    """Return the variables that the open round changes, and by how much."""
-    x, steps = state.arrays["x"].astype(np.float64), _steps(state)
-    lower, upper = _bounds(state)
-    up, down = (x + steps <= upper) & (steps > 0), (x - steps >= lower) & (steps > 0)
-    if state.phase == _MIRROR:
-        failed = np.isinf(state.arrays["plus"]) & np.isnan(state.arrays["minus"])
-        return [(int(k), -steps[k]) for k in np.flatnonzero(failed & down)]
-    if state.phase == _CURVATURE:
-        up &= ~down | (state.arrays["slope"] < 0)  # downhill: the value may be a better one
-    if state.scalars["rung"] == 0:
-        return [(int(k), steps[k] if up[k] else -steps[k]) for k in np.flatnonzero(up | down)]
-    return [(int(k), sign * steps[k]) for side, sign in ((up, 1.0), (down, -1.0)) for k in np.flatnonzero(side)]
-
-
-def _steps(state: State) -> FloatArray:
-    """Return by how much the open round changes each variable; 0 where it is fixed."""
-    x = state.arrays["x"]
-    lower, upper = _bounds(state)
-    share = REACH if state.phase == _CURVATURE else float(np.finfo(x.dtype).eps) ** RUNGS[int(state.scalars["rung"])]
-    steps: FloatArray = np.minimum(share * np.maximum(1.0, np.abs(x)), 0.5 * (upper - lower))  # a side has half the box
-    return steps
-
-
-def _slope(state: State) -> FloatArray:
-    """Return the gradient from the values on both sides, or on one.
-
-    0 where these failed, and what it was before where they came too late.
-    """
-    arrays, f = state.arrays, state.scalars["value"]
-    x, steps = arrays["x"], _steps(state)
-    ups, downs = ((x + sign * steps).astype(x.dtype) - x.astype(np.float64) for sign in (1.0, -1.0))
-    plus, minus = arrays["plus"], arrays["minus"]
-    above, below = np.isfinite(plus), np.isfinite(minus)
-    far, high = np.where(above, ups, 0.0), np.where(above, plus, f)
-    near, low = np.where(below, downs, 0.0), np.where(below, minus, f)
-    width = far - near
-    before = np.where(np.isnan(plus) & np.isnan(minus) & (steps > 0.0), np.nan_to_num(arrays["slope"]), 0.0)
-    slope: FloatArray = np.divide(high - low, width, out=before, where=width > 0.0)
-    return slope
-
-
-def _measure_curvatures(state: State, values: FloatArray) -> None:
-    """Take the first Hessian from values a tenth of their size away in every variable."""
-    g, f, legs = state.arrays["slope"], state.scalars["value"], _legs(state)
-    eps = float(np.finfo(state.arrays["x"].dtype).eps)
-    found = np.full(g.size, np.nan)
-    for (k, step), value in zip(legs, values, strict=True):
-        # what rounding of the values leaves unseen, in the difference and in the gradient, counts as curvature
-        unseen = 8.0 * eps * abs(f) * (1.0 + abs(step) / eps**0.5) / step**2
-        found[k] = max(abs(2.0 * (value - f - g[k] * step)) / step**2, unseen)
-    seen = np.isfinite(found) & (found > 0.0)
-    if seen.sum() < 2 or np.ptp(np.log(found[seen])) < 2.0 * math.log(RATIO):
-        return
-    first = np.where(seen, found, np.exp(np.mean(np.log(found[seen]))))
-    state.arrays["first_hessian"], state.arrays["hessian"] = first, np.diag(first)
-    state.scalars["scaled"] = 1.0
 
 
 def _free(state: State, g: FloatArray) -> Array:
     """Return which variables may move: not those that the descent would take over a bound, or to where legs failed."""
     x = state.arrays["x"].astype(np.float64)
-    lower, upper = _bounds(state)
+    lower, upper = bounds_of(state)
     near = 1e-12 * np.maximum(1.0, np.abs(x))
     above = (x >= upper - near) | np.isinf(state.arrays["plus"])
     below = (x <= lower + near) | np.isinf(state.arrays["minus"])
@@ -468,7 +417,7 @@ def _direction(state: State, g: FloatArray, free: Array) -> FloatArray:
 def _first_bound(state: State) -> float:
     """Return the length at which the path meets its first bound."""
     x, p = state.arrays["x"].astype(np.float64), state.arrays["descent"]
-    lower, upper = _bounds(state)
+    lower, upper = bounds_of(state)
     room = np.where(p > 0, upper - x, x - lower)
     lengths = np.divide(room, np.abs(p), out=np.full(x.size, np.inf), where=p != 0.0)
     return float(lengths[lengths > 0.0].min(initial=np.inf))
@@ -506,5 +455,5 @@ def _climb(state: State) -> None:
 
 def _open_slope(state: State) -> None:
     d = state.arrays["x"].size
-    state.phase = _SLOPE
+    state.phase = SLOPE
     state.arrays["plus"], state.arrays["minus"] = np.full(d, np.nan), np.full(d, np.nan)
