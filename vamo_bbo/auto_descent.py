@@ -13,6 +13,7 @@ from vamo_bbo.core.types import ProblemInfo
 from vamo_bbo.scipy_layer.asked import Asked
 from vamo_bbo.scipy_layer.objective import Watched
 from vamo_bbo.scipy_layer.stretched import Stretched
+from vamo_bbo.solvers._differences import is_flat
 from vamo_bbo.solvers.fd_bfgs import LIMIT, fd_bfgs
 
 if TYPE_CHECKING:
@@ -67,10 +68,10 @@ class Descent:
     def is_stuck(self, result: Any, watched: Watched) -> bool:
         """Return whether it has ended because it found no slope to follow.
 
-        Every difference zero: more likely a simulator that prints seven digits than a constant function or a minimum.
+        No value differs: more likely a simulator that prints seven digits than a constant function or a minimum.
         """
         if self.is_ours:
-            return "no better point" in result.message or not self.method.state.arrays["slope"].any()
+            return "no better point" in result.message or is_flat(self.method.state)
         flat = watched.nfev > result.x.size and not np.any(result.get("jac", 1.0))
         return "ABNORMAL" in str(result.message) or flat
 

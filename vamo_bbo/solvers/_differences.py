@@ -17,6 +17,7 @@ __all__ = [
     "SLOPE",
     "START",
     "bounds_of",
+    "is_flat",
     "legs_of",
     "measure_curvatures",
     "slope_of",
@@ -80,6 +81,12 @@ def slope_of(state: State) -> FloatArray:
     before = np.where(np.isnan(plus) & np.isnan(minus) & (steps > 0.0), np.nan_to_num(arrays["slope"]), 0.0)
     slope: FloatArray = np.divide(high - low, width, out=before, where=width > 0.0)
     return slope
+
+
+def is_flat(state: State) -> bool:
+    """Return whether no value of the latest gradient differs from the one between them."""
+    values = np.concatenate([state.arrays["plus"], state.arrays["minus"]])
+    return bool((values[np.isfinite(values)] == state.scalars["value"]).all())
 
 
 def measure_curvatures(state: State, values: FloatArray) -> None:

@@ -21,6 +21,7 @@ from vamo_bbo.solvers._differences import (
     SLOPE,
     START,
     bounds_of,
+    is_flat,
     legs_of,
     measure_curvatures,
     slope_of,
@@ -254,7 +255,7 @@ class DifferenceBFGS:
         free = _free(state, g)
         lower, upper = bounds_of(state)
         if np.abs((x - g).clip(lower, upper) - x)[free].max(initial=0.0) <= self.gtol * scalars["unit"]:
-            last = len(RUNGS) - 1 if not g.any() else 1
+            last = len(RUNGS) - 1 if is_flat(state) else 1
             if scalars["rung"] < last and (lower < upper).any():
                 _climb(state)
             else:
