@@ -1,5 +1,7 @@
 """What "auto" runs on finite sums, and on plain functions with a journal."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -53,6 +55,10 @@ def test_a_partial_gradient_is_vamos_however_few_samples():
 def test_without_a_gradient_the_budget_decides():
     problem = vb.FiniteSum(losses, N)
     method, result = chosen(problem, maxfev=100 * N)
+    assert method == "L-BFGS-B"
+    np.testing.assert_allclose(result.x, np.arange(1, D + 1), atol=1e-3)
+    with ThreadPoolExecutor(2) as pool:
+        method, result = chosen(problem, maxfev=100 * N, workers=pool)
     assert method == "fd-bfgs"
     np.testing.assert_allclose(result.x, np.arange(1, D + 1), atol=1e-3)
     assert chosen(problem, maxfev=20 * N)[0] == "zo-adamm"

@@ -19,20 +19,20 @@ from vamo_bbo.solvers.fd_bfgs import LIMIT, fd_bfgs
 if TYPE_CHECKING:
     from vamo_bbo.minimize import Call
 
-__all__ = ["DESCENTS", "Descent", "descent", "descent_name"]
+__all__ = ["DESCENTS", "OPTIONS", "Descent", "descent", "descent_name"]
 
 DESCENTS = ("fd-bfgs", "L-BFGS-B")
 """Their names."""
 SPREAD = 1e8
 """Largest ratio of the size of a variable to their geometric mean: beyond it differences have no digits."""
 
-_OPTIONS = {"ftol", "gtol", "disp", "maxiter"}
+OPTIONS = {"ftol", "gtol", "disp", "maxiter"}
 """What both methods take; with other options the user means scipy's."""
 
 
 def descent_name(call: Call) -> str:
     """Return which method descends by differences."""
-    return "fd-bfgs" if call.size <= LIMIT and not set(call.options) - _OPTIONS else "L-BFGS-B"
+    return "fd-bfgs" if call.size <= LIMIT and not set(call.options) - OPTIONS else "L-BFGS-B"
 
 
 @dataclass(slots=True)

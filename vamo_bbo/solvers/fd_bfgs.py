@@ -33,6 +33,8 @@ LIMIT = 1000
 """Most variables: a step factorizes a matrix of d x d numbers."""
 ARMIJO = 1e-4
 """Share of the promised decrease that a step must bring (Nocedal and Wright 2006, equation 3.4)."""
+MISLED = 0.2
+"""Curvatures at x0 that make the first step longer by more than the inverse of this are no guide."""
 TRIALS, EXPANSIONS = 25, 6
 """Most points of a line search that goes back, and of one that goes on."""
 _BACK, _ON, _BETWEEN = range(3)
@@ -81,8 +83,9 @@ def fd_bfgs(ftol: float = 2.220446049250313e-09, gtol: float = 1e-5) -> Differen
     * Trial points cost one value. The line search goes back, or on, to the minimum of the parabola through what it
       knows, until that is no longer worth a value.
     * d values at x0 measure the curvature in every variable over a tenth of its size. Where they differ by more than a
-      factor of ``RATIO ** 2`` they are the first Hessian (variables in different units, flat directions). Else that is
-      a multiple of the unit matrix (Nocedal and Wright 2006, equation 6.20).
+      factor of ``RATIO ** 2`` they are the first Hessian (variables in different units, flat directions), unless its
+      first step turns out to be five times too long (a saddle). Else that is a multiple of the unit matrix (Nocedal and
+      Wright 2006, equation 6.20).
     * In the first d steps the Hessian is scaled down to the curvature of a step where it exceeds that: directions that
       no step has seen hold a guess (M. Al-Baali, Numerical experience with a class of self-scaling quasi-Newton
       algorithms, J. Optim. Theory Appl. 96 (1998); there in every step).
@@ -328,6 +331,8 @@ class DifferenceBFGS:
             arrays["hessian"] = np.diag(arrays["first_hessian"])
             self._descend(state)
             return
+        if state.step == 0 and scalars["scaled"] and scalars["best_length"] < MISLED:
+            _forget_curvatures(state)
         f, value = scalars["value"], scalars["best_value"]
         arrays["moved"] = arrays["best"] - arrays["x"].astype(np.float64)
         arrays["x"][...] = arrays["best"]
@@ -446,6 +451,12 @@ def _update(state: State, y: FloatArray) -> None:
         y, image = y / math.sqrt(curvature), image / math.sqrt(own)
         arrays["hessian"] += np.outer(y, y)
         arrays["hessian"] -= np.outer(image, image)
+
+
+def _forget_curvatures(state: State) -> None:
+    """Begin with a multiple of the unit matrix after all."""
+    d = state.arrays["x"].size
+    state.arrays["first_hessian"], state.arrays["hessian"], state.scalars["scaled"] = np.ones(d), np.eye(d), 0.0
 
 
 def _climb(state: State) -> None:
