@@ -1,4 +1,4 @@
-"""The descent by differences of ``method="auto"``: our BFGS, scipy's L-BFGS-B where a Hessian has no room."""
+"""The descent by differences of ``method="auto"``: our BFGS, or scipy's L-BFGS-B for options that only it has."""
 
 from __future__ import annotations
 
@@ -25,7 +25,6 @@ DESCENTS = ("fd-bfgs", "L-BFGS-B")
 """Their names."""
 SPREAD = 1e8
 """Largest ratio of the size of a variable to their geometric mean: beyond it differences have no digits."""
-
 OPTIONS = {"ftol", "gtol", "disp", "maxiter"}
 """What both methods take; with other options the user means scipy's."""
 
