@@ -60,8 +60,8 @@ def fd_bfgs(ftol: float = 2.220446049250313e-09, gtol: float = 1e-5) -> Differen
     Parameters
     ----------
     ftol : float >= 0, default 2.2e-9
-        Converged when two steps in a row reduce f by less than so much, relative to |f|, or to the smaller of
-        ``|f(x0)|`` and 1 where |f| is smaller than that. The default is that of scipy's L-BFGS-B.
+        Converged when two steps in a row reduce f by less than so much, relative to ``|f|``, or to the smaller of
+        ``|f(x0)|`` and 1 where that is more. The default is that of scipy's L-BFGS-B.
     gtol : float >= 0, default 1e-5
         Converged when no component of the projected gradient is larger, relative to the smaller of ``|f(x0)|`` and 1.
 
