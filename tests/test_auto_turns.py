@@ -228,11 +228,12 @@ def test_units_under_noise_and_for_a_population():
 def test_several_workers_share_gradients_and_generations_and_no_model_takes_turns():
     class Pool:
         def __init__(self):
-            self.sizes = []
+            self.sizes, self.before = [], []
 
         def __call__(self, function, points):
             points = list(points)
             self.sizes.append(len(points))
+            self.before.append(len(fun.points))
             return [function(point) for point in points]
 
     pool, fun = Pool(), Counted(wood)
@@ -242,7 +243,8 @@ def test_several_workers_share_gradients_and_generations_and_no_model_takes_turn
     assert "cma then used" in result.message
     assert result.nfev == len(fun.points)
     assert result.fun < 1e-9
-    assert pool.sizes.count(4) > 20  # gradients; trial points are one by one
+    assert pool.sizes.count(4) > 20  # gradients
+    assert (np.diff(pool.before) == pool.sizes[:-1]).all()  # COBYQA does not ask a pool
     assert max(pool.sizes) > 4  # generations of the search
 
 
