@@ -14,8 +14,6 @@ import vamo_bbo as vb
 from vamo_bbo.core.late import LATE
 from vamo_bbo.core.types import Answer, ProblemInfo
 
-EPS = np.finfo(float).eps
-
 
 class Counted:
     """An objective that keeps what it was asked."""

@@ -19,19 +19,19 @@ from vamo_bbo.solvers.fd_bfgs import LIMIT, fd_bfgs
 if TYPE_CHECKING:
     from vamo_bbo.minimize import Call
 
-__all__ = ["DESCENTS", "OPTIONS", "Descent", "descent", "descent_name"]
+__all__ = ["DESCENTS", "Descent", "descent", "descent_name"]
 
 DESCENTS = ("fd-bfgs", "L-BFGS-B")
 """Their names."""
 SPREAD = 1e8
 """Largest ratio of the size of a variable to their geometric mean: beyond it differences have no digits."""
-OPTIONS = {"ftol", "gtol", "disp", "maxiter"}
+_OPTIONS = {"ftol", "gtol", "disp", "maxiter"}
 """What both methods take; with other options the user means scipy's."""
 
 
 def descent_name(call: Call) -> str:
     """Return which method descends by differences."""
-    return "fd-bfgs" if call.size <= LIMIT and not set(call.options) - OPTIONS else "L-BFGS-B"
+    return "fd-bfgs" if call.size <= LIMIT and not set(call.options) - _OPTIONS else "L-BFGS-B"
 
 
 @dataclass(slots=True)
@@ -109,10 +109,10 @@ def descent(
     Descent
         It has not begun.
     """
+    if descent_name(call) == "L-BFGS-B":
+        return Descent("L-BFGS-B" if units is None else Stretched("L-BFGS-B", x, units))
     single = np.asarray(call.x0).dtype == np.float32  # the objective may compute in it
     at = Coordinates.around(x, watched, np.ones(x.size) if units is None else units, boxed=False)
-    if descent_name(call) == "L-BFGS-B" or not at.free.any():
-        return Descent("L-BFGS-B" if units is None else Stretched("L-BFGS-B", x, units))
     tolerances = {} if call.tol is None else dict.fromkeys(("ftol", "gtol"), call.tol)
     given = {name: value for name, value in call.options.items() if name in ("ftol", "gtol")}
     solver = fd_bfgs(**{**tolerances, **given})

@@ -66,8 +66,7 @@ def may_search(call: Call) -> bool:
 def goes_on(call: Call, watched: Watched) -> bool:
     """Return whether there is something left to spend after local methods that ended by themselves."""
     by_themselves = watched.best_x is not None and watched.ended is None
-    fixed = watched.lower is not None and watched.upper is not None and bool((watched.lower == watched.upper).all())
-    return by_themselves and not fixed and may_search(call) and left(call, watched) >= FEWEST
+    return by_themselves and may_search(call) and left(call, watched) >= FEWEST
 
 
 def search_on(call: Call, watched: Watched, local: Any, units: Array | None) -> Any:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vamo_bbo.auto_descent import OPTIONS
+from vamo_bbo.auto_descent import descent_name
 from vamo_bbo.run.setup import parse_x0
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def choose_for_sum(call: Call) -> tuple[str, str, int]:
             return "L-BFGS-B", f"{about}, few enough for full gradients", 1
         return "vamo", f"{about}, gradients", int(asked)
     descent = "fd-bfgs" if ours else "L-BFGS-B"  # which is ahead while a budget is a few gradients
-    takes = not ours or not set(call.options) - OPTIONS
+    takes = not ours or descent_name(call) == descent
     if d <= DIFFERENCES and _passes(call, "maxfev") >= GRADIENTS * (d + 1) and takes:
         return descent, f"{about}, no gradient, {d} variables: differences of the whole sum", 0
     return "zo-adamm", f"{about}, no gradient, {d} variables: too many for differences of the whole sum", 0

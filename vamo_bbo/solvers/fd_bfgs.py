@@ -190,7 +190,7 @@ class DifferenceBFGS:
 
     def begin(self, state: State, value: float, slope: FloatArray | None = None) -> None:
         """Tell a first state the value, and the gradient (d,), at x0, so that it need not pay for them."""
-        state.scalars["value"], state.scalars["unit"] = value, min(1.0, abs(value)) or 1.0
+        _take_value(state, value)
         if slope is None:
             _open_slope(state)
             if not legs_of(state):
@@ -211,8 +211,7 @@ class DifferenceBFGS:
         if phase == START:
             if not math.isfinite(values[0]):
                 return
-            state.scalars["value"] = values[0]
-            state.scalars["unit"] = min(1.0, abs(values[0])) or 1.0
+            _take_value(state, values[0])
             values = values[1:]
         if phase == LINE:
             self._tried(state, float(values[0]))
@@ -350,6 +349,11 @@ _ENDINGS = (
     Status(0, True, "fd-bfgs: the norm of the projected gradient is below gtol."),
     Status(0, True, "fd-bfgs: no better point along the gradient, however it was measured."),
 )
+
+
+def _take_value(state: State, value: float) -> None:
+    """Take the value at x0, which is the unit of the tolerances where it is less than 1."""
+    state.scalars["value"], state.scalars["unit"] = value, min(1.0, abs(value)) or 1.0
 
 
 def _value(answer: Answer) -> float:
