@@ -132,6 +132,17 @@ def zo_sgd(s, steps):
         yield x.copy()
 
 
+def zo_nesterov(s, steps, q=8):
+    share = min(1.0, q / s.d)
+    x, z, theta = s.x0.copy(), s.x0.copy(), share
+    for k in range(steps):
+        g = zo_estimate(s, x, s.batch(k), k, q)
+        z -= s.eta * share / theta * g
+        theta = (np.sqrt(theta**4 + 4 * theta**2) - theta**2) / 2
+        x = (1 - theta) * (x - s.eta * g) + theta * z
+        yield x.copy()
+
+
 def zo_sign_sgd(s, steps):
     x = s.x0.copy()
     for k in range(steps):

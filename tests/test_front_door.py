@@ -298,7 +298,8 @@ def test_integer_and_choice_go_to_cma():
         ({"jac": jac}, "L-BFGS-B"),
         ({"constraints": {"type": "ineq", "fun": lambda x: x[0]}}, "COBYQA"),
         ({"jac": jac, "constraints": {"type": "ineq", "fun": lambda x: x[0]}}, "SLSQP"),
-        ({"x0": np.ones(1500)}, "zo-sgd"),
+        ({"x0": np.ones(1500)}, "zo-nesterov"),
+        ({"x0": np.ones(1500), "bounds": [(0, 2)] * 1500}, "zo-sgd"),
     ],
 )
 def test_auto_says_what_and_why(kwargs, chosen):

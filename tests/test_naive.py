@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
+
 import naive
 import numpy as np
 import pytest
@@ -25,6 +28,11 @@ CASES = {
     "svrg-loopless": (solvers.svrg(ETA, batch_size=B, epoch_length=5, loopless=True), naive.loopless_svrg),
     "svrg-subsampled": (solvers.svrg(ETA, batch_size=B, epoch_length=5, snapshot_size=9), naive.subsampled_svrg),
     "zo-sgd": (solvers.zo_sgd(ETA, batch_size=B, n_directions=8, smoothing=MU), naive.zo_sgd),
+    "zo-nesterov": (replace(solvers.zo_nesterov(ETA, n_directions=8, smoothing=MU), batch_size=B), naive.zo_nesterov),
+    "zo-nesterov-few": (
+        replace(solvers.zo_nesterov(ETA, n_directions=3, smoothing=MU), batch_size=B),
+        partial(naive.zo_nesterov, q=3),
+    ),
     "zo-sign-sgd": (solvers.zo_sign_sgd(ETA, batch_size=B, n_directions=8, smoothing=MU), naive.zo_sign_sgd),
     "zo-adamm": (solvers.zo_adamm(ETA, batch_size=B, n_directions=8, smoothing=MU), naive.zo_adamm),
     "spsa": (solvers.spsa(ETA, batch_size=B, smoothing=MU), naive.spsa),

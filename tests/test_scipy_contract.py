@@ -591,3 +591,14 @@ def test_vectorized_differences_are_one_call(method):
 def test_warning_class_is_scipys():
     with pytest.warns(OptimizeWarning, match="Unknown solver options: bogus"):
         minimize(rosen, X0, method="BFGS", options={"bogus": 1})
+
+
+@pytest.mark.parametrize(("method", "default"), [("COBYLA", 1000), ("TNC", 100)])
+def test_a_stated_budget_is_not_cut_short_by_a_default_of_the_method(method, default):
+    def rosen(x):
+        return float(np.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2))
+
+    start = np.tile([-1.2, 1.0], 5)
+    assert minimize(rosen, start, method=method, maxfev=1500).nfev > default
+    option = {"COBYLA": "maxiter", "TNC": "maxfun"}[method]
+    assert minimize(rosen, start, method=method, maxfev=1500, options={option: 60}).nfev < 1000

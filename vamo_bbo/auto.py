@@ -83,7 +83,7 @@ def choose(call: Call, noisy: bool) -> Choice:
         return Choice("COBYQA" if d <= SMALL else "spsa", f"no gradient, {about}")
     if d <= DIFFERENCES:
         return Choice(descent_name(call), f"no gradient, {about}")
-    return Choice("zo-sgd", f"no gradient, {about}: too many for differences")
+    return Choice(_for_many(call), f"no gradient, {about}: too many for differences")
 
 
 def _of_ours(call: Call, noisy: bool) -> str:
@@ -93,7 +93,12 @@ def _of_ours(call: Call, noisy: bool) -> str:
         return "quadratic"
     if call.size <= SMALL and not call.vectorized and not common and has_cma():
         return "cma"
-    return "spsa" if noisy else "zo-sgd"
+    return "spsa" if noisy else _for_many(call)
+
+
+def _for_many(call: Call) -> str:
+    """Return which method takes deterministic values of many variables: bounds do not go with a momentum."""
+    return "zo-nesterov" if limits(call.bounds, call.x0)[0] is None else "zo-sgd"
 
 
 def has_cma() -> bool:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Call", "is_scipys", "minimize", "resolve_method", "run_call"]
 
-_VALUES_ONLY = ("zo-svrg", "zo-sgd", "zo-sign-sgd", "zo-adamm", "spsa", "cma")
+_VALUES_ONLY = ("zo-svrg", "zo-sgd", "zo-sign-sgd", "zo-adamm", "zo-nesterov", "spsa", "cma")
 _SOLVER = ("init", "ask", "tell", "status", "recommend")
 
 

@@ -8,6 +8,7 @@ a step that made things worse is taken back and halved, one that helped makes th
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -19,7 +20,7 @@ from vamo_bbo.core.replication import adapt
 from vamo_bbo.core.solver import Context, Estimator, Request, State
 from vamo_bbo.core.types import ProblemInfo
 
-__all__ = ["FIRST_STEP", "Calibration", "add_noise", "judge", "noise_level", "set_learning_rate"]
+__all__ = ["FIRST_STEP", "GROWTH", "Calibration", "add_noise", "judge", "noise_level", "set_learning_rate", "shorten"]
 
 FIRST_STEP = 0.01
 """Root mean square of the first automatic step, in units of ``x_scale``."""
@@ -34,9 +35,20 @@ SIGNAL = 4.0
 """Wanted ratio of a difference to its noise: a slope then has a relative error of about 1/4."""
 
 NOISY_SMOOTHING = 1e-2
-"""Smoothing that the calibration of a noisy objective starts from, in units of ``x_scale``."""
+"""Smoothing that the calibration of a noisy objective starts from, in units of ``x_scale``; the longest for values of
+few digits."""
 
 SMOOTHING_RANGE = (1e-4, 0.3)
+
+SHORTER = 0.01
+"""Perturbations relative to the step, both in rms, where values repeat exactly: at the first step that is 1e-4, the
+default, and so the error that the curvature makes in a difference falls with the slopes."""
+
+SHORTEST = 1e-8
+"""Shortest perturbation in units of ``x_scale``: about the root of the rounding error of float64."""
+
+TOLD_APART = 4
+"""Differences of a step from which two that are equal say that the values have few digits."""
 
 GROWTH, SHRINKAGE = 1.2, 0.5
 """Factors of the step after a step that helped and after one that did harm: a step that fails one time in five keeps
@@ -159,6 +171,28 @@ def add_noise(scalars: dict[str, float], variance: float, weight: float) -> None
     total = old + weight
     scalars["noise_variance"] = (old * scalars.get("noise_variance", 0.0) + weight * variance) / total
     scalars["noise_weight"] = total
+
+
+def shorten(state: State, measured: Measured) -> None:
+    """Let the perturbations of a deterministic objective follow its steps, as far as its values have digits.
+
+    Among differences of values with all their digits no two have the same size; where some do, they consist of a few
+    units of the last digit, and perturbations are never again as short as these were. Where they are one unit or none,
+    perturbations get longer than the default.
+    """
+    scalars, slopes = state.scalars, measured.differences
+    if scalars.get("noise_variance") or state.arrays["x"].dtype.itemsize < 8 or len(slopes) < TOLD_APART:
+        return
+    default = SMOOTHING_RANGE[0]
+    length, shortest = scalars.get("smoothing", default), scalars.get("shortest", SHORTEST)
+    sizes = len(set(map(abs, slopes)))
+    if sizes < len(slopes):
+        longest = NOISY_SMOOTHING if sizes <= 2 else max(default, shortest)
+        if length < longest:  # else it may be the symmetry of the objective around x0
+            scalars["shortest"] = scalars["smoothing"] = min(longest, 10.0 * length)
+    else:
+        step = math.hypot(*map(operator.mul, measured.weights, slopes)) * scalars["step_size"]
+        scalars["smoothing"] = max(min(default, max(SHORTER * step, 0.5 * length)), shortest)
 
 
 def judge(state: State, value: float) -> bool:

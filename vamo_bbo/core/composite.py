@@ -12,7 +12,7 @@ import numpy as np
 from vamo_bbo import backends
 from vamo_bbo._errors import CapabilityError, OptionError
 from vamo_bbo._typing import Array
-from vamo_bbo.core.calibration import SHRINKAGE, Calibration, add_noise, judge, set_learning_rate
+from vamo_bbo.core.calibration import SHRINKAGE, Calibration, add_noise, judge, set_learning_rate, shorten
 from vamo_bbo.core.estimate import Estimate, Measured
 from vamo_bbo.core.late import given_up, joined, take_late
 from vamo_bbo.core.replication import averaged, copies, repeated
@@ -305,6 +305,8 @@ class Composite:
             self._failed(state)
             return
         recipe.observe(ctx, got, estimate)
+        if self._follows(state) and "x" in got:
+            shorten(state, got["x"])
         if scalars["damping"] < 1.0:
             # A crash halves the step; successes win it back, so that random failures do not stop a run.
             scalars["damping"] = min(1.0, scalars["damping"] * RECOVERY)
@@ -312,6 +314,12 @@ class Composite:
         if self.averaging is not None:
             self._average(state.arrays["average"], state.arrays["x"], state.step)
         self._next(state, phase=0)
+
+    def _follows(self, state: State) -> bool:
+        """Return whether the perturbations follow the steps: neither is the user's, and values compare."""
+        calibration = self.calibration
+        adapts = calibration is not None and not calibration.fixed and self.rule.learning_rate is None
+        return adapts and state.info.n_samples is None
 
     def _average(self, average: Array, x: Array, step: int) -> None:
         assert self.averaging is not None

@@ -57,6 +57,16 @@ _FLOAT64 = ("tnc", "slsqp")
 _MAP_OPTION = tuple(int(part) for part in scipy.__version__.split(".")[:2]) >= (1, 16)
 """Whether scipy's finite differences take a map-like ``workers``."""
 
+_EVALUATIONS = {
+    "nelder-mead": "maxfev",
+    "powell": "maxfev",
+    "cobyla": "maxiter",
+    "cobyqa": "maxfev",
+    "l-bfgs-b": "maxfun",
+    "tnc": "maxfun",
+}
+"""Options that limit evaluations; each has a default."""
+
 
 def minimize_scipy(
     fun: Callable[..., Any] | FiniteSum,
@@ -127,7 +137,7 @@ def minimize_scipy(
     run = _Run(fun, x0, args, method, jac, bounds, constraints, budget or Budget(), policy, mapper, vectorized)
     if watched is not None:
         watched.mapper, watched.ended = mapper or watched.mapper, None
-        run.watched = watched
+        run.watched, run.fresh = watched, False
     elif known is not None:
         run.watched.offer_known(*known)
     run.watched.on_iteration = on_iteration
@@ -193,6 +203,7 @@ class _Run:
             lower=lower,
             upper=upper,
         )
+        self.fresh = True
         self.fixed = lower is not None and upper is not None and bool((lower == upper).any())
 
     def arguments(
@@ -205,6 +216,9 @@ class _Run:
         # scipy fails there (TNC), or prints the callback (fixed variables), if it takes intermediate_result
         rebuild = self.method == "tnc" or (self.fixed and self.method in _DROPS_FIXED)
         options = dict(options or {})
+        limit, own = self.watched.budget.maxfev, _EVALUATIONS.get(self.method)
+        if self.fresh and limit is not None and own is not None:
+            options.setdefault(own, int(limit) + 1)  # its default may be less: 100 in TNC
         differences = not callable(self.raw_jac) and self.raw_jac is not True
         if differences and takes_map(self.method):
             workers = options.get("workers")

@@ -16,6 +16,7 @@ from vamo_bbo.solvers.spsa import spsa
 from vamo_bbo.solvers.svrg import svrg
 from vamo_bbo.solvers.vamo import vamo, vamo_paper
 from vamo_bbo.solvers.zo_adamm import zo_adamm
+from vamo_bbo.solvers.zo_nesterov import zo_nesterov
 from vamo_bbo.solvers.zo_sgd import zo_sgd
 from vamo_bbo.solvers.zo_sign_sgd import zo_sign_sgd
 from vamo_bbo.solvers.zo_svrg import zo_svrg
@@ -37,6 +38,7 @@ __all__ = [
     "vamo",
     "vamo_paper",
     "zo_adamm",
+    "zo_nesterov",
     "zo_sgd",
     "zo_sign_sgd",
     "zo_svrg",
@@ -56,6 +58,7 @@ METHODS: dict[str, Callable[..., Solver]] = {
     "zo-sgd": zo_sgd,
     "zo-sign-sgd": zo_sign_sgd,
     "zo-adamm": zo_adamm,
+    "zo-nesterov": zo_nesterov,
     "spsa": spsa,
     "residual": residual,
     "cma": cma,
