@@ -299,6 +299,7 @@ def test_integer_and_choice_go_to_cma():
         ({"constraints": {"type": "ineq", "fun": lambda x: x[0]}}, "COBYQA"),
         ({"jac": jac, "constraints": {"type": "ineq", "fun": lambda x: x[0]}}, "SLSQP"),
         ({"x0": np.ones(1500)}, "zo-nesterov"),
+        ({"x0": np.ones(LIMIT)}, "zo-nesterov"),  # fewer values than two gradients by differences
         ({"x0": np.ones(1500), "bounds": [(0, 2)] * 1500}, "zo-sgd"),
     ],
 )

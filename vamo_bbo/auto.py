@@ -31,6 +31,8 @@ __all__ = ["Choice", "choose", "has_cma", "run_auto"]
 
 SMALL = 100
 """Most variables for which a model of the objective (COBYQA) or a population (CMA-ES) is affordable."""
+DEAR = 2
+"""Budgets in units of d + 1 below which a descent by differences, that takes one for a gradient, hardly begins."""
 _PROBE_FROM = 10
 """The second value at x0, and what units would take, are left out below this budget."""
 _FEW = 10_000
@@ -81,7 +83,7 @@ def choose(call: Call, noisy: bool) -> Choice:
         if is_parallel(call) and d <= SMALL and has_cma():
             return Choice("cma", f"no gradient, {about}, several workers")
         return Choice("COBYQA" if d <= SMALL else "spsa", f"no gradient, {about}")
-    if d <= DIFFERENCES:
+    if d <= DIFFERENCES and (d <= SMALL or (call.limits.get("maxfev") or math.inf) >= DEAR * (d + 1)):
         return Choice(descent_name(call), f"no gradient, {about}")
     return Choice(_for_many(call), f"no gradient, {about}: too many for differences")
 
