@@ -19,6 +19,7 @@ CASES = (
     ("zo-sgd", 2.2),
     ("zo-sign-sgd", None),
     ("spsa", None),
+    ("zo-nesterov", None),
     ("zo-adamm", None),
 )
 """Methods, and the most vectors that each may take (None: reported only)."""

@@ -105,7 +105,7 @@ def noisyopt_spsa(x0: np.ndarray, budget: int) -> tuple[int, int]:
 def contests(backend: str) -> dict[str, Contest]:
     """Return the contenders that can run here."""
     entries: dict[str, Contest] = {
-        f"vamo_bbo {name}": ours(name, backend) for name in ("spsa", "zo-sgd", "zo-sign-sgd", "zo-adamm")
+        f"vamo_bbo {name}": ours(name, backend) for name in ("spsa", "zo-sgd", "zo-nesterov", "zo-sign-sgd", "zo-adamm")
     }
     entries["vamo_bbo spsa, 8 directions"] = ours_spsa8
     entries["vamo_bbo zo-svrg"] = ours_finite_sum
