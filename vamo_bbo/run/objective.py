@@ -328,7 +328,7 @@ class Objective:
                 self.declare(gradient="partial", unknown=unknown.astype(np.uint8))
         if self.info.unknown is not None:
             g[self.info.unknown.astype(bool)] = 0
-        if not math.isfinite(float(g.dot(g))) and not bool(self._xp.isfinite(g).all()):
+        if not math.isfinite(float(g.sum())) and not bool(self._xp.isfinite(g).all()):
             bad = int(self._xp.isfinite(g).argmin())
             return None, f"{name} returned {g[bad]} in coordinate {bad}"
         return g, None

@@ -129,8 +129,8 @@ def zo_nesterov(
 
     Notes
     -----
-    Cost per step: ``q + 1`` values. Memory: x, z, the last good x and the point evaluated; directions are regenerated, never stored. On a
-    finite sum the values of different mini-batches do not compare: nothing is adapted there, and
+    Cost per step: ``q + 1`` values. Memory: x, z, the last good x and the point evaluated; directions are regenerated,
+    never stored. On a finite sum the values of different mini-batches do not compare: nothing is adapted there, and
     :func:`vamo_bbo.zo_sgd` is the better choice; so it is within bounds, where the slopes do not vanish at a minimum.
 
     References
