@@ -28,7 +28,7 @@ from vamo_bbo.core.estimate import Estimate, Measured
 from vamo_bbo.core.solver import ArraySpec, Context, Cost, Request
 from vamo_bbo.core.types import Batch, ProblemInfo
 from vamo_bbo.estimators import FirstOrder
-from vamo_bbo.sketch import Guided, Preconditioner, combination, projections
+from vamo_bbo.sketch import Guided, Preconditioner
 from vamo_bbo.step_sizes import CheckValue, MeasuredStep, check_batch, refresh_due, refresh_interval
 
 __all__ = ["GradientTable"]
@@ -298,7 +298,8 @@ class GradientTable:
             return gradient
         scaled = self.coefficient(ctx) * control
         if self.storage == "projections":
-            scaled = combination(scaled.astype(gradient.dtype), ctx.arrays["basis"])
+            assert isinstance(self.preconditioner, Guided)
+            scaled = self.preconditioner.expand(ctx.arrays, scaled.astype(gradient.dtype))
         return np.asarray(gradient - scaled.astype(gradient.dtype, copy=False))
 
     def _corrected(self, ctx: Context, gradient: Array) -> Estimate:
@@ -344,7 +345,10 @@ class GradientTable:
         if self.storage == "none":
             return
         table, mean = ctx.arrays["table"], ctx.arrays["table_mean"]
-        new = projections(ctx.arrays["basis"], step.gradient) if self.storage == "projections" else step.gradient
+        new = step.gradient
+        if self.storage == "projections":
+            assert isinstance(self.preconditioner, Guided)
+            new = self.preconditioner.project(ctx.arrays, new)
         if step.control is not None and self.mixing == "adaptive":
             self._regress(ctx, new, step.control)
         n_batches = self._now(ctx).n_batches
