@@ -74,7 +74,7 @@ class Spent(NamedTuple):
     seconds: list[float]
 
 
-def run(data: LinearSum, best: float, batch_size: int, seed: int) -> Spent:
+def run(data: LinearSum, best: float, batch_size: int, seed: int, passes: float = PASSES) -> Spent:
     """Run vamo, and look at the gap twelve times a pass; looking costs nothing."""
     n, d = data.rows.shape
     x0, everything = np.zeros(d), np.arange(n)
@@ -96,7 +96,7 @@ def run(data: LinearSum, best: float, batch_size: int, seed: int) -> Spent:
             raise StopIteration
 
     method = vb.vamo(batch_size=batch_size)
-    vb.minimize(data.finite_sum(), x0, method=method, rng=seed, maxjev=PASSES * n, callback=callback)
+    vb.minimize(data.finite_sum(), x0, method=method, rng=seed, maxjev=passes * n, callback=callback)
     missing = [math.inf] * (len(TARGETS) - len(spent.passes))
     return Spent(spent.passes + missing, spent.seconds + missing)
 

@@ -9,7 +9,7 @@ import pytest
 from processes import printed
 
 from vamo_bbo._errors import OptionError
-from vamo_bbo.sketch import EXACT_BELOW, Diagonal, Guided, combination, preconditioner, projections
+from vamo_bbo.sketch import EXACT_BELOW, Diagonal, Guided, combination, preconditioner, projections, units_of
 
 
 def make(sketch, size, dtype=np.float64):
@@ -99,6 +99,35 @@ def test_scaling_gradients_scales_the_metric():
         sketch.refresh(arrays, scalars, 100.0)
         results.append(scale**2 * sketch.apply(arrays, scalars, v))
     np.testing.assert_allclose(results[0], results[1], rtol=1e-9)
+
+
+def test_units_of_coordinates_matter_neither_to_the_metric_nor_to_projections():
+    rng, v, found = np.random.default_rng(3), np.sin(np.arange(30.0)), []
+    units, rows = rng.permutation(np.geomspace(1e-3, 1e3, 30)), rng.standard_normal((400, 30))
+    rows @= rng.standard_normal((30, 30))
+    for factors in (np.ones(30), units):
+        sketch, scalars = Guided(), {}
+        arrays = make(sketch, 30)
+        for row in rows:
+            sketch.add(arrays, scalars, factors * row, 1.0)
+        sketch.refresh(arrays, scalars, math.inf)
+        found.append(factors * sketch.apply(arrays, scalars, factors * v))
+        back = sketch.expand(arrays, sketch.project(arrays, factors * v))
+        np.testing.assert_allclose(back / factors, v, atol=1e-9)
+    assert np.linalg.norm(found[0] - found[1]) < 0.25 * np.linalg.norm(found[0])
+
+
+def test_units_are_taken_from_the_bulk_of_the_coordinates_and_rare_ones_count_less():
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((60, 12))
+    rows[:, 11] *= 1e-5
+    np.testing.assert_array_equal(units_of(rows), np.ones(12))
+    rows *= np.geomspace(1e-2, 1e2, 12)
+    rows[:, 5] = 0.0
+    rows[7, 5] = 1e-8
+    units = units_of(rows)
+    assert units[0] / units[10] > 1e3
+    assert units[5] < 1e5  # one gradient of sixty: half of the exponent
 
 
 def test_streaming_memory_is_rank_plus_four_vectors():

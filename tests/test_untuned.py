@@ -4,12 +4,15 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import scipy.optimize
 from sklearn.datasets import load_digits
 
 import problems
 import vamo_bbo as vb
+from vamo_bbo.core import sampling
 from vamo_bbo.curvature import Curvature
-from vamo_bbo.step_sizes import MeasuredStep
+from vamo_bbo.run.setup import seed_of
+from vamo_bbo.step_sizes import MeasuredStep, check_batch
 
 N, D = 240, 6
 MAKERS = {"sgd": vb.sgd, "asgd": vb.asgd, "svrg": vb.svrg, "saga": vb.saga, "sarah": vb.sarah, "storm": vb.storm}
@@ -240,6 +243,31 @@ def test_stored_gradients_converge_linearly_though_curvatures_differ_much_among_
 
     result = vb.minimize(data.objective, data.x0, method="vamo", rng=seed, maxjev=40 * len(everything))
     assert gap(result.x) < 2e-7 * gap(data.x0)
+
+
+@pytest.mark.parametrize("method", [vb.vamo(batch_size=8), vb.sarah(batch_size=8)])
+def test_a_check_sample_with_its_minimum_elsewhere_does_not_throw_a_run_back(method):
+    """Once a pass the run was returned to where the check sample, of which two terms weigh most, was at its lowest."""
+    n, d, rng = 1600, 5, np.random.default_rng(0)
+    rows, weights = rng.standard_normal((n, d)), np.full(n, 0.2)
+    checked = sampling.indices(check_batch(n), seed_of(3), n)
+    answers = rows @ np.ones(d)
+    weights[checked[:2]] = 40.0
+    answers[checked[:2]] *= -2.0
+
+    def losses(x, idx):
+        return weights[idx] * (np.sqrt(1.0 + (rows[idx] @ x - answers[idx]) ** 2) - 1.0)
+
+    def gradient(x, idx):
+        gap = rows[idx] @ x - answers[idx]
+        return rows[idx].T @ (weights[idx] * gap / np.sqrt(1.0 + gap**2)) / len(idx)
+
+    data, everything = vb.FiniteSum(losses, n, grad=gradient), np.arange(n)
+    best = scipy.optimize.minimize(
+        lambda x: losses(x, everything).mean(), np.zeros(d), jac=lambda x: gradient(x, everything), method="BFGS"
+    ).fun
+    result = vb.minimize(data, np.zeros(d), method=method, rng=3, maxjev=20 * n)
+    assert losses(result.x, everything).mean() - best < 1e-2 * (losses(np.zeros(d), everything).mean() - best)
 
 
 @pytest.mark.parametrize("preconditioner", ["guided", "diagonal"])

@@ -55,6 +55,13 @@ def test_it_converges_without_tuning(control, optimum):
     assert gap(problem, result.x, optimum) < 1e-5
 
 
+@pytest.mark.parametrize("control", ["gradients", "projections"])
+def test_variables_may_have_units_of_their_own(control, optimum):
+    problem = logistic(x_scale=np.random.default_rng(5).permutation(np.geomspace(1e-2, 1e2, D)))
+    result = vb.minimize(problem, np.zeros(D), method=vb.vamo(control=control), rng=1, maxjev=25 * N, maxfev=25 * N)
+    assert gap(problem, result.x, optimum) < 1e-5
+
+
 @pytest.mark.parametrize("preconditioner", ["guided", "diagonal", "none"])
 @pytest.mark.parametrize("control", ["gradients", "none"])
 def test_every_metric_makes_progress(preconditioner, control, optimum):

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 __all__ = ["DIFFERENCES", "choose_for_sum"]
 
 FEW = 600
-"""Most samples at which the full gradient is cheap enough for a quasi-Newton method to beat mini-batches."""
+"""Most samples at which a quasi-Newton method on full gradients needs no more of them than mini-batches do. What a term
+costs is not known; where it is next to nothing, that takes less time up to 20,000 samples (docs/which_method.rst)."""
 PASSES = 20
 """Full gradients below which mini-batches come further even then."""
 DIFFERENCES = 1000

@@ -28,8 +28,8 @@ from vamo_bbo.core.estimate import Estimate, Measured
 from vamo_bbo.core.solver import ArraySpec, Context, Cost, Request
 from vamo_bbo.core.types import Batch, ProblemInfo
 from vamo_bbo.estimators import FirstOrder
-from vamo_bbo.sketch import Guided, Preconditioner, combination, projections
-from vamo_bbo.step_sizes import CheckValue, MeasuredStep, check_batch, refresh_due, refresh_interval
+from vamo_bbo.sketch import Guided, Preconditioner
+from vamo_bbo.step_sizes import MeasuredStep, check_batch, refresh_due, refresh_interval
 
 __all__ = ["GradientTable"]
 
@@ -190,8 +190,8 @@ class GradientTable:
             batches = [Batch("fixed", 0, k, ctx.batch_size) for k in range(count)]
             return tuple(Request(f"start{b.b}", self.estimator, ctx.anchor("x"), (b,), stream) for b in batches)
         if stage == "check":
-            assert ctx.info.n_samples is not None
-            return (Request("check", CheckValue(), ctx.anchor("x"), (check_batch(ctx.info.n_samples),), stream),)
+            assert self.step is not None
+            return self.step.check(ctx)
         at = ctx.anchor("trial" if stage == "trial" else "x")
         return (Request(stage, self.estimator, at, (self.mini_batch(ctx),), stream),)
 
@@ -199,7 +199,7 @@ class GradientTable:
         """Return the preconditioned, corrected gradient, or None when another phase follows."""
         if "check" in got:
             assert self.step is not None
-            if self.step.judge(ctx, got["check"].value):
+            if self.step.judge(ctx, got):
                 self._start_again(ctx)
             return None
         if "start0" in got:
@@ -298,7 +298,8 @@ class GradientTable:
             return gradient
         scaled = self.coefficient(ctx) * control
         if self.storage == "projections":
-            scaled = combination(scaled.astype(gradient.dtype), ctx.arrays["basis"])
+            assert isinstance(self.preconditioner, Guided)
+            scaled = self.preconditioner.expand(ctx.arrays, scaled.astype(gradient.dtype))
         return np.asarray(gradient - scaled.astype(gradient.dtype, copy=False))
 
     def _corrected(self, ctx: Context, gradient: Array) -> Estimate:
@@ -344,7 +345,10 @@ class GradientTable:
         if self.storage == "none":
             return
         table, mean = ctx.arrays["table"], ctx.arrays["table_mean"]
-        new = projections(ctx.arrays["basis"], step.gradient) if self.storage == "projections" else step.gradient
+        new = step.gradient
+        if self.storage == "projections":
+            assert isinstance(self.preconditioner, Guided)
+            new = self.preconditioner.project(ctx.arrays, new)
         if step.control is not None and self.mixing == "adaptive":
             self._regress(ctx, new, step.control)
         n_batches = self._now(ctx).n_batches

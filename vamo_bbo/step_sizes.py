@@ -34,10 +34,10 @@ Mathematik 110, 1990.)
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from vamo_bbo._typing import Array
+from vamo_bbo._typing import Array, Tag
 from vamo_bbo.core.estimate import Measured
 from vamo_bbo.core.solver import Context, Request
 from vamo_bbo.core.types import Answer, Batch, Probe, ProblemInfo
@@ -166,8 +166,9 @@ class MeasuredStep:
         return step < self.warm_up or step - refreshed < self.per_refresh
 
     def checks(self, scalars: dict[str, float], step: int, n_batches: int) -> bool:
-        """Return whether f is looked at because of a refresh: in the first pass, and while steps are long."""
-        return step == int(scalars.get("refreshed", 0.0)) and (step < n_batches or self.is_long(scalars))
+        """Return whether f is looked at now: on suspicion, or after refreshes in the first pass and of long steps."""
+        refreshed = step == int(scalars.get("refreshed", 0.0))
+        return "suspected" in scalars or (refreshed and (step < n_batches or self.is_long(scalars)))
 
     def record(self, arrays: dict[str, Array], scalars: dict[str, float], curvature: float) -> None:
         """Take a probe's curvature L (in the metric P) and set the step size; one that is not positive is left out."""
@@ -281,23 +282,41 @@ class MeasuredStep:
             scalars["noise_lowest"] = variance
         return lower and level < self.vanished * scalars["noise_top"]
 
-    def judge(self, ctx: Context, value: float) -> bool:
+    @staticmethod
+    def check(ctx: Context) -> tuple[Request, ...]:
+        """Return the requests of a check: f at x on the check sample; on suspicion on all, and at the last good x."""
+        n, stream = ctx.info.n_samples, ctx.stream(Tag.MAIN)
+        assert n is not None
+        if "suspected" not in ctx.scalars:
+            return (Request("check", CheckValue(), ctx.anchor("x"), (check_batch(n),), stream),)
+        places = {"check": "x", "good": "checked"}
+        return tuple(Request(k, CheckValue(), ctx.anchor(at), ctx.full_pass(), stream) for k, at in places.items())
+
+    def judge(self, ctx: Context, got: Mapping[str, Measured]) -> bool:
         """Keep a good x; return to the last one, with a quarter of the step, from a point that is worse than the start.
 
         Half of what was gained so far is the noise that a step may have, and a hundredth of f where little was gained.
+        Up to twice the start that makes a point suspect only: where few samples weigh most, the check sample has its
+        minimum elsewhere. All samples decide at the next step; if they find x better, judgement begins anew from there.
         Returns whether x was left.
         """
-        scalars = ctx.scalars
+        scalars, value = ctx.scalars, got["check"].value
+        if "suspected" in scalars:
+            told = scalars.pop("suspected")
+            if value > got["good"].value:
+                self._retreat(ctx)
+                return True
+            ctx.copy_anchor("x", "checked")
+            scalars["check_best"], scalars["check_start"] = told, max(told, scalars["check_start"])
+            return False
         start, best = scalars.setdefault("check_start", value), scalars.get("check_best", math.inf)
         before = scalars.get("check_last", math.inf)
         scalars["check_last"] = value
         if value > best + 0.5 * (start - best) + 1e-2 * abs(best):
-            ctx.copy_anchor("checked", "x")
-            ctx.arrays["previous_step"][...] = 0
-            scalars["drift_products"] = scalars["drift_squares"] = 0.0
-            scalars["check_last"] = math.inf
-            scalars["step_factor"] = max(self.lowest / 4, self.share(scalars) / 4)
-            self.update(ctx.arrays, scalars)
+            if value < start + abs(start):
+                scalars["suspected"] = value
+                return False
+            self._retreat(ctx)
             return True
         if value <= best + 0.1 * (start - best) or best == math.inf:
             ctx.copy_anchor("x", "checked")
@@ -306,6 +325,16 @@ class MeasuredStep:
             scalars["step_factor"] = self.share(scalars) * (self.long_grow if value < before else self.long_shrink)
             self.update(ctx.arrays, scalars)
         return False
+
+    def _retreat(self, ctx: Context) -> None:
+        """Return to the last good x with a quarter of the step."""
+        scalars = ctx.scalars
+        ctx.copy_anchor("checked", "x")
+        ctx.arrays["previous_step"][...] = 0
+        scalars["drift_products"] = scalars["drift_squares"] = 0.0
+        scalars["check_last"] = math.inf
+        scalars["step_factor"] = max(self.lowest / 4, self.share(scalars) / 4)
+        self.update(ctx.arrays, scalars)
 
 
 NOISE_REDUCED = MeasuredStep(strong=math.inf, reduced=True)

@@ -15,7 +15,7 @@ from vamo_bbo.core.estimate import Estimate, Measured
 from vamo_bbo.core.solver import ArraySpec, Context, Cost, Recipe, Request
 from vamo_bbo.core.types import Batch, ProblemInfo
 from vamo_bbo.estimators import FirstOrder
-from vamo_bbo.step_sizes import CheckValue, MeasuredStep, check_batch, refresh_due, refresh_interval
+from vamo_bbo.step_sizes import MeasuredStep, check_batch, refresh_due, refresh_interval
 
 __all__ = ["Untuned"]
 
@@ -102,10 +102,7 @@ class Untuned:
             return trial, Request("here", self.probe, ctx.anchor("x"), (batch,), stream)
         requests = self.recipe.plan(ctx)
         if ctx.phase == 0 and self._checks(ctx):
-            n = ctx.info.n_samples
-            assert n is not None
-            check = Request("check", CheckValue(), ctx.anchor("x"), (check_batch(n),), ctx.stream(Tag.MAIN))
-            return (*requests, check)
+            return (*requests, *self.step.check(ctx))
         return requests
 
     def _checks(self, ctx: Context) -> bool:
@@ -126,7 +123,7 @@ class Untuned:
         if self._holds(ctx):
             self._probe(ctx, got)
             return self._hand_over(ctx, ctx.arrays["held"], ctx.arrays["held_gradient"])
-        if "check" in got and self.step.judge(ctx, got["check"].value):
+        if "check" in got and self.step.judge(ctx, got):
             return Estimate((), ((0.0, ctx.arrays["previous_step"]),))  # what was measured at the bad point is void
         found = self.recipe.combine(ctx, got)
         if found is None:

@@ -213,8 +213,8 @@ def vamo(
     Notes
     -----
     Cost of stored gradients: ``batch_size`` sample gradients per step; a measured step adds about eight probes of
-    ``batch_size`` gradients and n/50 (at least 32) values per pass, somewhat more in the first; a metric adds N/20
-    (at least 8) batches at x0.
+    ``batch_size`` gradients and n/50 (at least 32) values per pass, somewhat more in the first, and 2 n values where
+    f has grown on these samples; a metric adds N/20 (at least 8) batches at x0.
     Memory: table (N x d or N x q), sketch (``rank + 4`` vectors; two d x d matrices up to d = 200), and 10 vectors.
     Cost of "values": ``n (q + 1)`` sample values per epoch and ``batch_size`` sample gradients per step; without the
     table ``batch_size (q + 1)`` values per step more, and the same iterates up to rounding. Without a gradient the
