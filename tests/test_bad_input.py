@@ -75,6 +75,39 @@ CASES = {
     "no gradient of a callable": (lambda: vb.minimize(sphere, X0, method="adam"), "needs jac="),
     "no finite sum": (lambda: vb.minimize(sphere, X0, method="vamo"), "needs a FiniteSum"),
     "unknown backend": (lambda: vb.minimize(sphere, X0, method="zo-sgd", backend="numbda"), "numbda.*'numba'"),
+    "a callback that is none, under auto": (lambda: vb.minimize(sphere, X0, callback=3), "callback must be callable"),
+    "a tolerance as text": (lambda: vb.minimize(sphere, X0, tol="1e-3"), "tol must be a number .* got '1e-3'"),
+    "options that are no dict": (lambda: vb.minimize(sphere, X0, options=[1]), r"options must be a dict, got \[1\]"),
+    "a seed as text": (lambda: vb.minimize(sphere, X0, method="spsa", rng="a"), "rng must be .* got 'a'"),
+    "an unknown method that is like none": (lambda: vb.minimize(sphere, X0, method="tpe"), "tpe; known are .*cma"),
+    "one bound for all that is no list": (
+        lambda: vb.minimize(sphere, X0, bounds=(0, 1)),
+        r"bounds must be .*got \(0, 1\)",
+    ),
+    "lower and upper bounds as two lists": (
+        lambda: vb.minimize(sphere, X0, bounds=([0, 0, 0], [1, 1, 1])),
+        r"bounds must be 3 \(min, max\) pairs",
+    ),
+    "too many bounds": (lambda: vb.minimize(sphere, X0, bounds=[(0, 1)] * 4), "bounds must be 3"),
+    "bounds as text": (lambda: vb.minimize(sphere, X0, bounds="box"), "bounds must be .*got 'box'"),
+    "bounds as a number": (lambda: vb.minimize(sphere, X0, bounds=1), "bounds must be .*got 1"),
+    "bounds in a dict": (lambda: vb.minimize(sphere, X0, bounds={"a": (0, 1)}), "bounds must be .*got {'a'"),
+    "bounds in the wrong order": (
+        lambda: vb.minimize(sphere, X0, bounds=[(1, 0)] * D),
+        "upper bound is less than the corresponding lower bound",
+    ),
+    "a bound that is NaN": (lambda: vb.minimize(sphere, X0, bounds=[(0, np.nan)] * D), "bounds must not be NaN"),
+    "x0 as a dict": (
+        lambda: vb.minimize(sphere, {"a": vb.Real(0, 1)}),
+        r"x0 must be .*a Space of named parameters; got {'a': Real\(.* of type dict",
+    ),
+    "a space of pairs": (lambda: vb.Space(a=(0, 1)), r"needs at least one Real.*'a' is \(0, 1\)"),
+    "a space without names": (lambda: vb.Space([vb.Real(0, 1)]), "Space: takes names"),
+    "options without an order": (lambda: vb.Choice({"a", "b"}), "Choice: needs a list"),
+    "known points of a space": (
+        lambda: vb.minimize(sphere, vb.Space(a=vb.Real(0, 1)), known_points={"a": 0.5}),
+        "known_points of a Space must be pairs .* got 'a'",
+    ),
     "unknown on_error": (lambda: vb.minimize(sphere, X0, method="zo-sgd", on_error="ignore"), "on_error must be"),
 }
 
@@ -86,6 +119,22 @@ def test_the_error_names_what_was_wrong(case):
         call()
     assert isinstance(caught.value, vb.VamoError)
     assert "\n" not in str(caught.value)
+
+
+def test_bounds_from_an_iterator_hold_everywhere():
+    result = vb.minimize(sphere, X0 + 0.5, bounds=zip([0.25] * D, [1.0] * D, strict=True), maxfev=60, rng=0)
+    np.testing.assert_array_equal(result.x, np.full(D, 0.25))
+
+
+def test_a_method_may_be_given_by_its_function():
+    limits = {"options": {"sigma": 0.1}, "maxfev": 40, "rng": 0}
+    given, named = (vb.minimize(sphere, X0 + 1, method=method, **limits) for method in (vb.cma, "cma"))
+    np.testing.assert_array_equal(given.x, named.x)
+
+
+def test_options_of_a_choice_may_be_arrays():
+    space = vb.Space(k=vb.Choice([np.ones(2), np.ones(3)]))
+    assert space.from_unit([0.9])["k"].size == 3
 
 
 def test_vector_valued_fun_gets_scipys_sentence():

@@ -7,6 +7,7 @@ import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from scipy.optimize import Bounds
 
 from vamo_bbo._typing import Array
 from vamo_bbo.auto_constrained import run_noisy_constrained
@@ -17,7 +18,7 @@ from vamo_bbo.auto_sums import DIFFERENCES, choose_for_sum
 from vamo_bbo.auto_units import Look, agree, find_units, sizes_of
 from vamo_bbo.problem import FiniteSum
 from vamo_bbo.run.fixed import Fixed
-from vamo_bbo.run.setup import check_fun, parse_x0, scale_of
+from vamo_bbo.run.setup import check_fun, parse_bounds, parse_x0, scale_of
 from vamo_bbo.run.stop import Budget, Code
 from vamo_bbo.scipy_layer.memory import Memory, number
 from vamo_bbo.scipy_layer.methods import stopped
@@ -113,7 +114,10 @@ def run_auto(call: Call) -> Any:
     from vamo_bbo.minimize import run_call, run_ours
 
     check_fun(call.fun)
-    parse_x0(call.x0)  # a start that no method can use is refused before anything is evaluated
+    # what no method can use is refused before anything is evaluated
+    limits = parse_bounds(call.bounds, parse_x0(call.x0).size)
+    if not isinstance(call.bounds, Bounds):
+        call.bounds = None if limits is None else Bounds(*limits)
     _, lower, upper = _within(call)
     if lower is not None and upper is not None and (lower == upper).all():
         call.options = {name: call.options[name] for name in ("maxiter", "disp") if name in call.options}

@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -171,6 +172,12 @@ def minimize(
     >>> result.message[:61]
     'auto chose fd-bfgs (no gradient, 2 variables, deterministic):'
     """
+    if callback is not None and not callable(callback):
+        raise OptionError(f"callback must be callable or None, got {callback!r}.")
+    if not isinstance(options, Mapping | None):
+        raise OptionError(f"options must be a dict, got {options!r}.")
+    if tol is not None and not isinstance(tol, Real | np.ndarray):
+        raise OptionError(f"tol must be a number or None, got {tol!r}.")
     options = dict(options or {})
     if isinstance(x0, Space):
         from vamo_bbo.space_call import minimize_space
@@ -330,7 +337,14 @@ def is_scipys(method: Any) -> bool:
         from vamo_bbo.scipy_layer.methods import METHODS
 
         return method.lower() in {name.lower() for name in METHODS}
-    return callable(method) and not _is_solver(method)
+    return callable(method) and not _is_solver(method) and _name_of_factory(method) is None
+
+
+def _name_of_factory(method: Any) -> str | None:
+    """Return the name of one of our methods that was given by its function, as in ``method=vb.cma``."""
+    from vamo_bbo.solvers import METHODS
+
+    return next((name for name, factory in METHODS.items() if method is factory), None)
 
 
 def _is_solver(method: Any) -> bool:
@@ -425,6 +439,7 @@ def resolve_method(method: Any, options: Mapping[str, Any]) -> Solver:
     OptionError
         An unknown name, or an option that the factory does not have.
     """
+    method = _name_of_factory(method) or method
     if not isinstance(method, str):
         if _is_solver(method):
             if options:
@@ -441,7 +456,8 @@ def resolve_method(method: Any, options: Mapping[str, Any]) -> Solver:
     if name in METHODS:
         return _configure(name, METHODS[name], options)
     names = [*METHODS, "auto", *(m.lower() for m in FOREIGN)]
-    raise OptionError(f"Unknown solver {method}{close_matches(name, names)}")
+    hint = close_matches(name, names) or f"; known are {', '.join(names)}."
+    raise OptionError(f"Unknown solver {method}{hint}")
 
 
 def _configure(name: str, factory: Callable[..., Solver], options: Mapping[str, Any]) -> Solver:

@@ -167,7 +167,7 @@ class Choice:
     options: Sequence[Any]
 
     def __post_init__(self) -> None:
-        if isinstance(self.options, str) or len(options := tuple(self.options)) < 2:
+        if isinstance(self.options, str | set | frozenset) or len(options := tuple(self.options)) < 2:
             raise OptionError(f"Choice: needs a list of at least two options, got {self.options!r}.")
         object.__setattr__(self, "options", options)
         for k, option in enumerate(options):
@@ -192,7 +192,7 @@ class Choice:
 
     def _index(self, value: Any) -> int | None:
         for k, option in enumerate(self.options):
-            if option is value or (type(option) is type(value) and bool(option == value)):
+            if option is value or (type(option) is type(value) and _same(option, value)):
                 return k
         return None
 
@@ -226,7 +226,10 @@ class Space:
     """
 
     def __init__(self, parameters: Mapping[str, Any] | None = None, /, **named: Any) -> None:
-        items = dict(parameters or {})
+        try:
+            items = dict(parameters or {})
+        except (TypeError, ValueError):
+            raise OptionError(f"Space: takes names, as in Space(a=Real(0, 1)), got {parameters!r}.") from None
         if twice := sorted(items.keys() & named.keys()):
             raise OptionError(f"Space: {twice[0]!r} is given twice.")
         items.update(named)
@@ -238,7 +241,8 @@ class Space:
         self._items = items
         self._free = {k: v for k, v in items.items() if isinstance(v, Real | Integer | Choice)}
         if not self._free:
-            raise OptionError("Space: needs at least one Real, Integer or Choice.")
+            got = f"; {next(iter(items))!r} is {next(iter(items.values()))!r}" if items else ""
+            raise OptionError(f"Space: needs at least one Real, Integer or Choice, as in a=Real(0, 1){got}.")
         self._start: FloatArray | None = None
 
     @property
@@ -387,6 +391,13 @@ def _takes_names(fun: Callable[..., Any], space: Space) -> bool:
         has = ", ".join(p.name for p in parameters)
         raise OptionError(f"Space: fun takes parameters by name, but not {unknown[0]!r}; it has {has}.")
     return True
+
+
+def _same(a: Any, b: Any) -> bool:
+    try:
+        return bool(a == b)
+    except (TypeError, ValueError):  # arrays
+        return False
 
 
 def _number(kind: str, name: str, value: Any) -> float:

@@ -36,6 +36,17 @@ def _named(record: FailureRecord, space: Space) -> FailureRecord:
     return record if record.x is None else replace(record, params=space.from_unit(record.x))
 
 
+def _known(pair: Any, space: Space) -> tuple[Any, Any]:
+    """Return a pair of ``known_points`` with its point in the unit box."""
+    try:
+        params, value = pair
+        return space.to_unit(dict(params)), value
+    except (TypeError, ValueError) as error:
+        if isinstance(error, OptionError):
+            raise
+        raise OptionError(f"known_points of a Space must be pairs (dict of parameters, value), got {pair!r}.") from None
+
+
 class _OnError:
     """A user's ``on_error`` that is given named parameters; described in a journal by the user's own function."""
 
@@ -80,7 +91,7 @@ def minimize_space(arguments: dict[str, Any]) -> Any:
     for name in ("backend", "noisy", "progress", "eval_timeout", "asynchronous", "journal"):
         setattr(call, name, arguments[name])
     if arguments["known_points"] is not None:
-        call.known_points = [(space.to_unit(params), value) for params, value in arguments["known_points"]]
+        call.known_points = [_known(pair, space) for pair in arguments["known_points"]]
     if call.levels is not None and is_scipys(arguments["method"]):
         raise CapabilityError("scipy's methods cannot search Integer or Choice parameters; use method='cma'.")
     result: Any = run_call(call, arguments["method"])

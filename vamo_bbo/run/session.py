@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from vamo_bbo._errors import OptionError
 from vamo_bbo.core.solver import Solver
 from vamo_bbo.core.types import Answer
 from vamo_bbo.run.best import Best
@@ -213,8 +212,6 @@ def callback_step(callback: Callable[..., Any] | None) -> OnStep | None:
     """
     if callback is None:
         return None
-    if not callable(callback):
-        raise OptionError(f"callback must be callable or None, got {callback!r}.")
     import inspect
 
     try:

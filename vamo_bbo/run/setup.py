@@ -78,7 +78,8 @@ def parse_x0(x0: Any) -> Array:
     if x.size == 0:
         raise OptionError("x0 must have at least one element, got an empty array.")
     if x.dtype.kind not in "biuf":
-        raise OptionError(f"x0 must be an array of real numbers, got dtype {x.dtype}.")
+        got = f"{_in_one_line(x0)} of type {type(x0).__name__}" if x.dtype == object else f"dtype {x.dtype}"
+        raise OptionError(f"x0 must be an array of real numbers, or a Space of named parameters; got {got}.")
     dtype = x.dtype if x.dtype in (np.float32, np.float64) else np.float64
     if x.size < LARGE:
         x = xp.array(x, dtype=dtype)
@@ -91,6 +92,11 @@ def parse_x0(x0: Any) -> Array:
         bad = int(xp.isfinite(x).argmin())
         raise OptionError(f"x0 must be finite, got {x[bad]} at position {bad}.")
     return x
+
+
+def _in_one_line(value: Any) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) < 100 else f"{text[:97]}..."
 
 
 def parse_bounds(bounds: Any, size: int) -> tuple[Array, Array] | None:
@@ -116,13 +122,17 @@ def parse_bounds(bounds: Any, size: int) -> tuple[Array, Array] | None:
     if hasattr(bounds, "lb") and hasattr(bounds, "ub"):
         lower, upper = np.asarray(bounds.lb, dtype=float), np.asarray(bounds.ub, dtype=float)
     else:
-        pairs = list(bounds)
-        if len(pairs) not in (1, size) or any(np.size(p) != 2 for p in pairs):
+        try:
+            pairs = [tuple(pair) for pair in bounds]
+            lower = np.array([-np.inf if a is None else a for a, _ in pairs], dtype=float)
+            upper = np.array([np.inf if b is None else b for _, b in pairs], dtype=float)
+        except (TypeError, ValueError):
+            pairs = []
+        if len(pairs) not in (1, size):
             raise OptionError(
-                f"bounds must be {size} (min, max) pairs, one pair for all, or scipy.optimize.Bounds; got {bounds!r}."
+                f"bounds must be {size} (min, max) pairs, a list of one pair for all, or scipy.optimize.Bounds; "
+                f"got {_in_one_line(bounds)}."
             )
-        lower = np.array([-np.inf if a is None else a for a, _ in pairs], dtype=float)
-        upper = np.array([np.inf if b is None else b for _, b in pairs], dtype=float)
     try:
         lower, upper = (np.array(np.broadcast_to(b, (size,))) for b in (lower, upper))
     except ValueError:
@@ -229,4 +239,8 @@ def seed_of(rng: Any) -> int:
     >>> seed_of(1) == seed_of(1)
     True
     """
-    return int(np.random.default_rng(rng).integers(0, 2**64, dtype=np.uint64))
+    try:
+        generator = np.random.default_rng(rng)
+    except (TypeError, ValueError):
+        raise OptionError(f"rng must be what numpy.random.default_rng accepts, such as a seed, got {rng!r}.") from None
+    return int(generator.integers(0, 2**64, dtype=np.uint64))
