@@ -25,5 +25,5 @@ PLAIN = running_on()
 """Methods that need values only."""
 NEED_GRADIENT = [name for name in running_on(gradient="full") if name not in PLAIN]
 """Methods that need values and gradients of a plain objective."""
-SUMS = [name for name in METHODS if name not in PLAIN and name not in NEED_GRADIENT]
+SUMS = [n for n in running_on(n_samples=9, gradient="full") if n not in PLAIN and n not in NEED_GRADIENT]
 """Methods that need a finite sum."""

@@ -27,6 +27,7 @@ from vamo_bbo.scipy_layer.plugin import as_scipy_method
 from vamo_bbo.solvers import (
     adam,
     asgd,
+    bayes,
     cma,
     fd_bfgs,
     quadratic,
@@ -70,6 +71,7 @@ __all__ = [
     "adam",
     "as_scipy_method",
     "asgd",
+    "bayes",
     "cma",
     "fd_bfgs",
     "load",

@@ -60,15 +60,18 @@ _INFOS = {
     "callable with gradient": ProblemInfo(gradient="full"),
     "callable": ProblemInfo(),
 }
+_BOXED = {"callable in a box": ProblemInfo(lower=np.full(_D, -1.0), upper=np.full(_D, 3.0))}
+"""For solvers that take none of these."""
 
 
 def _accepted(solver: Solver, backend: str) -> list[ProblemInfo]:
     """Return the kinds of problems that the solver takes."""
-    infos = []
-    for info in _INFOS.values():
-        with contextlib.suppress(CapabilityError):
-            solver.init(np.zeros(_D), seed=_SEED, backend=backend, info=info)
-            infos.append(info)
+    infos: list[ProblemInfo] = []
+    for kinds in (_INFOS, _BOXED):
+        for info in kinds.values() if not infos else ():
+            with contextlib.suppress(CapabilityError):
+                solver.init(np.zeros(_D), seed=_SEED, backend=backend, info=info)
+                infos.append(info)
     assert infos, "the solver accepts none of the problems: finite sum or callable, with or without a gradient"
     return infos
 
@@ -335,7 +338,7 @@ def check_solver(
     >>> check_solver(vb.zo_sgd())
     """
     for info in _accepted(solver, backend):
-        kind = next(name for name, known in _INFOS.items() if known is info)
+        kind = next(name for name, known in (_INFOS | _BOXED).items() if known is info)
         for check in checks:
             if check.__name__ in excused:
                 continue

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from vamo_bbo.core.solver import Solver
 from vamo_bbo.solvers.adam import adam
+from vamo_bbo.solvers.bayes import bayes
 from vamo_bbo.solvers.cma import cma
 from vamo_bbo.solvers.fd_bfgs import fd_bfgs
 from vamo_bbo.solvers.quadratic import quadratic
@@ -25,6 +26,7 @@ __all__ = [
     "METHODS",
     "adam",
     "asgd",
+    "bayes",
     "cma",
     "fd_bfgs",
     "quadratic",
@@ -64,5 +66,6 @@ METHODS: dict[str, Callable[..., Solver]] = {
     "cma": cma,
     "fd-bfgs": fd_bfgs,
     "quadratic": quadratic,
+    "bayes": bayes,
 }
 """Factory of every method by the name that ``minimize(method=...)`` takes."""
