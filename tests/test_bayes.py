@@ -195,3 +195,37 @@ def test_the_first_round_is_a_hypercube_beside_the_start_or_what_is_known():
     assert len(rest) == 5
     short = [p.point for p in solver.ask(solver.init(x0, seed=1, backend="numpy", info=boxed(6), horizon=8))]
     assert len(short) == 4
+
+
+def test_a_late_combination_is_not_asked_again():
+    solver, levels = vb.bayes(n_points=2), np.array([3, -3])
+    state = solver.init(np.full(2, 0.5), seed=1, backend="numpy", info=boxed(levels=levels))
+    state = advance(solver, state, np.sum, 1)
+    first, second = solver.ask(state)
+    state = solver.tell(state, [Answer(first.id, value=1.0), Answer(second.id, error=LATE)])
+    asked = []
+    while probes := solver.ask(state):
+        asked += [p.point.tolist() for p in probes]
+        state = solver.tell(state, [Answer(p.id, value=float(p.point.sum())) for p in probes])
+    assert second.point.tolist() not in asked
+    assert solver.status(state) is None  # its value may still come
+
+
+def test_it_learns_which_parameters_matter():
+    solver = vb.bayes()
+    state = solver.init(np.full(4, 0.5), seed=1, backend="numpy", info=boxed(4))
+    state = advance(solver, state, lambda x: float(np.sin(5 * x[0]) + (x[1] - 0.3) ** 2), 30)
+    for logs in state.arrays["logs"]:
+        assert min(logs[:2]) > max(logs[2:4]) + 1
+
+
+def test_under_noise_a_combination_may_be_evaluated_again():
+    noise, seen = np.random.default_rng(0), []
+
+    def fun(p):
+        seen.append(p["n"])
+        return p["n"] + noise.normal()
+
+    result = vb.minimize(fun, vb.Space(n=vb.Integer(1, 4)), method="bayes", noisy=True, rng=1, maxfev=40)
+    assert len(seen) == result.nfev >= 36
+    assert result.params["n"] == 1

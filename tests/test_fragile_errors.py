@@ -164,12 +164,12 @@ WORKERS: list[tuple[str, Callable[[], Any], str]] = [
     (
         "levels",
         lambda: vb.minimize(lambda n: n, vb.Space(n=vb.Integer(1, 9)), method="zo-sgd"),
-        "method='zo-sgd' cannot search Integer or Choice parameters; use method='cma'",
+        "method='zo-sgd' cannot search Integer or Choice parameters; use 'bayes' or 'cma'",
     ),
     (
         "levels and scipy",
         lambda: vb.minimize(lambda n: n, vb.Space(n=vb.Integer(1, 9)), method="Powell"),
-        "scipy's methods cannot search Integer or Choice parameters; use method='cma'",
+        "scipy's methods cannot search Integer or Choice parameters; use 'bayes' or 'cma'",
     ),
     (
         "a name too few",

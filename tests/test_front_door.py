@@ -277,15 +277,18 @@ def test_callback_of_a_space_sees_params():
     assert all(0 <= a <= 2 for a in seen)
 
 
-def test_integer_and_choice_go_to_cma():
+def test_a_space_goes_to_bayes_and_then_to_cma():
     space = vb.Space(n=vb.Integer(1, 9), kind=vb.Choice(["x", "y", "z"]), r=vb.Real(-1, 1))
 
     def fun(p):
         return (p["n"] - 7) ** 2 + (p["kind"] != "z") + p["r"] ** 2
 
-    result = vb.minimize(fun, space, rng=1, maxfev=600)
-    assert result.message.startswith("auto chose cma (Integer or Choice parameters)")
+    result = vb.minimize(fun, space, rng=1, maxfev=300)
+    assert result.message.startswith("auto chose bayes (a space, 3 variables, deterministic): bayes used 200 values")
+    assert "then cma" in result.message
     assert (result.params["n"], result.params["kind"]) == (7, "z")
+    assert result.fun < 1e-6
+    assert 280 < result.nfev <= 300
     for method in ("spsa", "Nelder-Mead"):
         with pytest.raises(vb.CapabilityError, match="cma"):
             vb.minimize(fun, space, method=method, rng=1)

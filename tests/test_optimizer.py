@@ -44,7 +44,9 @@ def bowl(trial):
 
 
 def make(name, **changes):
-    kwargs = {"rng": 3, "options": {} if name in ("cma", "fd-bfgs", "quadratic") else {"learning_rate": 0.01}}
+    kwargs = {"rng": 3, "options": {} if name in ("bayes", "cma", "fd-bfgs", "quadratic") else {"learning_rate": 0.01}}
+    if name == "bayes":
+        kwargs.update(bounds=[(-1, 2)] * 3)
     if name in SUMS or name in NEED_GRADIENT:
         kwargs.update(n_samples=12, gradient=name != "zo-svrg")
     kwargs.update(changes)
@@ -229,8 +231,16 @@ def test_space():
             opt.tell(trial, (np.log10(p["rate"]) + 2) ** 2 + abs(p["layers"] - 4) + (p["kind"] == "a"))
     assert opt.result.params["layers"] == 4
     assert opt.result.params["kind"] == "b"
-    with pytest.raises(CapabilityError, match="cma"):
+    with pytest.raises(CapabilityError, match="'bayes' or 'cma'"):
         Optimizer(space, "spsa")
+
+
+def test_a_space_is_searched_by_bayes_unless_said_otherwise():
+    opt = Optimizer(Space(n=Integer(1, 9), kind=Choice(["a", "b"])), rng=1)
+    while opt.nfev < 15:
+        opt.tell(trials := opt.ask(), [abs(t.params["n"] - 4) + (t.params["kind"] == "a") for t in trials])
+    assert opt.describe()["method"] == "BayesianOptimization"
+    assert opt.result.params == {"n": 4, "kind": "b"}
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from vamo_bbo.auto_constrained import run_noisy_constrained
 from vamo_bbo.auto_descent import DESCENTS, descent_name
 from vamo_bbo.auto_noisy import REGRESSION, run_noisy
 from vamo_bbo.auto_smooth import PAIRS, descend, is_parallel
+from vamo_bbo.auto_space import FIRST, differs, points_of_a_round, run_space
 from vamo_bbo.auto_sums import DIFFERENCES, choose_for_sum
 from vamo_bbo.auto_units import Look, agree, find_units, sizes_of
 from vamo_bbo.problem import FiniteSum
@@ -64,6 +65,8 @@ def choose(call: Call, noisy: bool) -> Choice:
     about = f"{d} variable{'s' if d > 1 else ''}, {'noisy' if noisy else 'deterministic'}"
     if isinstance(call.fun, FiniteSum):
         return Choice(*choose_for_sum(call))
+    if call.space and _few_and_dear(call):
+        return Choice("bayes", f"a space, {about}")
     if call.levels is not None:
         return Choice("cma", "Integer or Choice parameters")
     if call.constrained:
@@ -87,6 +90,19 @@ def choose(call: Call, noisy: bool) -> Choice:
     if d <= DIFFERENCES and (d <= SMALL or (call.limits.get("maxfev") or math.inf) >= DEAR * (d + 1)):
         return Choice(descent_name(call), f"no gradient, {about}")
     return Choice(_for_many(call), f"no gradient, {about}: too many for differences")
+
+
+def _few_and_dear(call: Call) -> bool:
+    """Return whether a process of the values in a space is affordable, and no option asks for another method."""
+    if (
+        call.size > SMALL
+        or isinstance(call.noisy, str)
+        or call.tol is not None
+        or set(call.options) - {"maxiter", "disp"}
+    ):
+        return False
+    most = call.limits.get("maxfev")
+    return not call.needs_ours or (most is not None and most <= FIRST)
 
 
 def _of_ours(call: Call, noisy: bool) -> str:
@@ -125,10 +141,13 @@ def run_auto(call: Call) -> Any:
     noisy, watched, choice, look = bool(call.noisy), None, None, Look()
     given = scale_of(call.x_scale, call.size, None)
     plain = not isinstance(call.fun, FiniteSum) and not call.has_gradient
-    if plain and not call.needs_ours and _affords_a_look(call, "maxfev"):
+    space, looks = call.space and _few_and_dear(call), _affords_a_look(call, "maxfev")
+    if plain and not call.needs_ours and (space or looks):
         watched, args, x0 = _watch(call)
         try:
-            if call.noisy is not False:
+            if space:
+                noisy = differs(call, watched, x0, twice=looks)
+            elif call.noisy is not False:
                 noisy = watched.differs_at(x0, args) or noisy
             choice = choose(call, noisy)
             look = _look(call, choice, watched, x0, noisy, given)
@@ -146,6 +165,8 @@ def run_auto(call: Call) -> Any:
     elif watched is not None and (modelled or choice.method in DESCENTS):
         call.x_scale = None
         result = run_noisy(call, watched, look.units) if modelled else descend(call, watched, look)
+    elif watched is not None and choice.method == "bayes":
+        result = run_space(call, watched, noisy)
     elif watched is not None:
         call.x_scale = look.units
         if call.limits.get("maxfev") is not None:
@@ -163,6 +184,8 @@ def run_auto(call: Call) -> Any:
                 call.limits = {**call.limits, name: call.limits[name] - choice.gradients}
         if choice.method == "L-BFGS-B" and call.size <= _FEW:
             call.options = {"maxcor": PAIRS, **call.options}
+        if choice.method == "bayes":
+            call.options = {"n_points": points_of_a_round(call.workers), **call.options}
         result = run_call(call, choice.method)
     if choice.gradients:
         result.njev, result.njev_samples = result.njev + 1, result.njev_samples + choice.gradients
@@ -225,7 +248,7 @@ def _look(call: Call, choice: Choice, watched: Watched, x0: Array, noisy: bool, 
         watched.memory = Memory()
         value = number(watched(x0.copy(), *call.arguments))
     own = choice.method == "COBYQA" or (choice.method == "cma" and not _boxed(watched))
-    if given is not None or call.constrained or call.levels is not None or not (own or choice.method in DESCENTS):
+    if given is not None or call.constrained or call.space or not (own or choice.method in DESCENTS):
         return Look(value, given)
     with mapper_of(None if call.vectorized else call.workers) as mapper:
         watched.mapper = mapper

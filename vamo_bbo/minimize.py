@@ -177,7 +177,7 @@ def minimize(
     if not isinstance(options, Mapping | None):
         raise OptionError(f"options must be a dict, got {options!r}.")
     if tol is not None and not isinstance(tol, Real | np.ndarray):
-        raise OptionError(f"tol must be a number or None, got {tol!r}.")
+        raise OptionError(f"tol must be a number >= 0 or None, got {tol!r}.")
     options = dict(options or {})
     if isinstance(x0, Space):
         from vamo_bbo.space_call import minimize_space
@@ -241,6 +241,7 @@ class Call:
     journal: str | os.PathLike[str] | None = None
     limits: dict[str, Any] = field(default_factory=dict)
     policy: FailurePolicy = field(default_factory=FailurePolicy)
+    space: bool = False
     levels: Array | None = None
     known_points: Iterable[tuple[Any, Any]] | None = None
     known: KnownPoints | None = None
@@ -367,7 +368,7 @@ def run_ours(call: Call, method: Any) -> OptimizeResult:
     _warn_unused(call, method)
     if call.levels is not None and not getattr(solver, "handles_levels", False):
         raise CapabilityError(
-            f"method={_name_of(method)!r} cannot search Integer or Choice parameters; use method='cma'."
+            f"method={_name_of(method)!r} cannot search Integer or Choice parameters; use 'bayes' or 'cma'."
         )
     problem = setup(
         call.fun,

@@ -43,8 +43,9 @@ class Optimizer:
     ----------
     x0 : (d,) array or Space
         Start, or the space of named parameters to search.
-    method : str or solver, default "spsa"
-        One of our methods by name, or configured.
+    method : str or solver, optional
+        One of our methods by name, or configured. Default "spsa", and "bayes" for a space: ``vb.bayes(n_points=8)`` if
+        eight trials are to be evaluated at the same time.
     n_samples : int, optional
         The objective is a finite sum of so many terms; trials then carry ``idx``.
     gradient : bool, default False
@@ -79,7 +80,7 @@ class Optimizer:
     def __init__(
         self,
         x0: Any,
-        method: Any = "spsa",
+        method: Any = None,
         *,
         n_samples: int | None = None,
         gradient: bool = False,
@@ -100,6 +101,8 @@ class Optimizer:
             if bounds is not None or x_scale is not None or n_samples is not None or gradient:
                 raise OptionError("a Space excludes bounds, x_scale, n_samples and gradient.")
             x0, bounds = self.space.x0, [(0.0, 1.0)] * self.space.size
+        if method is None:
+            method = "spsa" if self.space is None else "bayes"
         options = dict(options or {})
         self.budget = Budget(maxfev, maxjev, None, options.pop("maxiter", None), f_target, tol, max_failures)
         if isinstance(method, str) and (method.lower() == "auto" or is_scipys(method)):
@@ -118,7 +121,7 @@ class Optimizer:
             self.solver = Fixed()
         if self.space is not None and self.space.levels.any():
             if not getattr(self.solver, "handles_levels", False):
-                raise CapabilityError("Integer and Choice parameters need method='cma'.")
+                raise CapabilityError("Integer and Choice parameters need method='bayes' or 'cma'.")
             self.objective.declare(levels=self.space.levels)
         self.seed, self.backend = seed_of(rng), backend
         self._problem = problem

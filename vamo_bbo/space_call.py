@@ -85,6 +85,7 @@ def minimize_space(arguments: dict[str, Any]) -> Any:
         arguments["workers"],
         limits=limits,
         policy=FailurePolicy(_OnError(on_error, space) if callable(on_error) else on_error, arguments["retries"]),
+        space=True,
         levels=levels if levels.any() else None,
         identity={"space": space._items},
     )
@@ -93,7 +94,7 @@ def minimize_space(arguments: dict[str, Any]) -> Any:
     if arguments["known_points"] is not None:
         call.known_points = [_known(pair, space) for pair in arguments["known_points"]]
     if call.levels is not None and is_scipys(arguments["method"]):
-        raise CapabilityError("scipy's methods cannot search Integer or Choice parameters; use method='cma'.")
+        raise CapabilityError("scipy's methods cannot search Integer or Choice parameters; use 'bayes' or 'cma'.")
     result: Any = run_call(call, arguments["method"])
     result.params = space.from_unit(result.x)
     result.failures = [_named(record, space) for record in result.failures]

@@ -44,7 +44,7 @@ class VamoSampler(BaseSampler):  # type: ignore[misc]
     Parameters
     ----------
     method : str or solver, default "spsa"
-        The solver; Integer and categorical parameters need "cma".
+        The solver; Integer and categorical parameters need "bayes" or "cma".
     rng : None, int or Generator
         Seed.
 
