@@ -8,6 +8,7 @@ from vamo_bbo.core.solver import Solver
 from vamo_bbo.solvers.adam import adam
 from vamo_bbo.solvers.cma import cma
 from vamo_bbo.solvers.fd_bfgs import fd_bfgs
+from vamo_bbo.solvers.interpolation import interpolation
 from vamo_bbo.solvers.quadratic import quadratic
 from vamo_bbo.solvers.residual import residual
 from vamo_bbo.solvers.saga import asgd, saga, sarah, storm
@@ -27,6 +28,7 @@ __all__ = [
     "asgd",
     "cma",
     "fd_bfgs",
+    "interpolation",
     "quadratic",
     "residual",
     "saga",
@@ -64,5 +66,6 @@ METHODS: dict[str, Callable[..., Solver]] = {
     "cma": cma,
     "fd-bfgs": fd_bfgs,
     "quadratic": quadratic,
+    "interpolation": interpolation,
 }
 """Factory of every method by the name that ``minimize(method=...)`` takes."""
