@@ -279,7 +279,7 @@ class DifferenceBFGS:
         arrays["descent"] = _direction(state, g, free)
         length = 1.0
         if not scalars["scaled"]:
-            length = min(1.0, 1.0 / float(np.linalg.norm(arrays["descent"])))
+            length = 1.0 / max(1.0, float(np.linalg.norm(arrays["descent"])))
         scalars |= {"mode": _BACK, "trials": 0.0, "best_value": scalars["value"], "best_length": 0.0}
         self._try(state, length)
 
