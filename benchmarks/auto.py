@@ -95,6 +95,13 @@ def fd_bfgs(fun: Counted, x0: np.ndarray, noisy: bool) -> None:
     vb.minimize(fun, x0, method="fd-bfgs", maxfev=fun.budget)
 
 
+def interpolation(fun: Counted, x0: np.ndarray, noisy: bool) -> None:
+    """Our trust region with an interpolating model alone, the other of the two."""
+    import vamo_bbo as vb
+
+    vb.minimize(fun, x0, method="interpolation", maxfev=fun.budget)
+
+
 def pycma(fun: Counted, x0: np.ndarray, noisy: bool) -> None:
     """Run pycma with its defaults, sigma0 = 0.5, restarted with twice the population until the budget is spent."""
     import cma
@@ -137,6 +144,7 @@ def pybobyqa(fun: Counted, x0: np.ndarray, noisy: bool) -> None:
 SOLVERS: dict[str, Callable[[Counted, np.ndarray, bool], None]] = {
     "auto": auto,
     "fd-bfgs": fd_bfgs,
+    "interpolation": interpolation,
     "L-BFGS-B": scipy_method("L-BFGS-B"),
     "BFGS": scipy_method("BFGS"),
     "COBYQA": scipy_method("COBYQA"),

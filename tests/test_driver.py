@@ -124,7 +124,7 @@ def test_f_target_stops_at_the_first_value_that_reaches_it() -> None:
     assert result.nfev == len(values)
 
 
-@pytest.mark.parametrize("method", ["auto", "spsa", "zo-sgd", "cma", "quadratic"])
+@pytest.mark.parametrize("method", ["auto", "spsa", "zo-sgd", "cma", "quadratic", "interpolation"])
 @pytest.mark.parametrize("options", [{}, {"maxfev": 1}, {"workers": map}, {"noisy": False}, {"asynchronous": True}])
 def test_where_all_variables_are_fixed_x0_is_the_answer(method: str, options: Any) -> None:
     calls: list[Any] = []

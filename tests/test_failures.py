@@ -51,7 +51,9 @@ def test_skip_survives_and_reports(how: Any) -> None:
     assert "3 evaluations failed" in result.message
 
 
-@pytest.mark.parametrize("method", ["auto", "zo-sgd", "cma", "quadratic", "L-BFGS-B", "Nelder-Mead", "COBYQA"])
+@pytest.mark.parametrize(
+    "method", ["auto", "zo-sgd", "cma", "quadratic", "interpolation", "L-BFGS-B", "Nelder-Mead", "COBYQA"]
+)
 @pytest.mark.parametrize("bad", [None, "text", 1j, np.zeros(2), {}, (1.0, 2.0)])
 def test_what_is_no_number_is_a_failure_after_x0(method: str, bad: Any) -> None:
     values: list[float] = []

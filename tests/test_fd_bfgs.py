@@ -212,3 +212,29 @@ def test_what_comes_too_late_is_no_failure():
         state = solver.tell(state, answers)
         assert not np.isinf([state.arrays["plus"], state.arrays["minus"]]).any()
     np.testing.assert_allclose(solver.recommend(state), [1, 2, 3], atol=0.05)
+
+
+def told(solver, state, rounds=10**6):
+    for _ in range(rounds):
+        if solver.status(state) is not None:
+            break
+        answers = [Answer(p.id, value=rosenbrock(p.point)) for p in solver.ask(state)]
+        state = solver.tell(state, answers)
+    return state
+
+
+@pytest.mark.parametrize("rounds", range(3, 12))
+def test_it_goes_on_from_a_better_point_of_others(rounds):
+    solver = vb.fd_bfgs()
+    start = np.array([-1.2, 1.0, 0.5])
+    state = told(solver, solver.init(start, seed=0, backend="numpy", info=ProblemInfo()), rounds)
+    stale = solver.ask(state)
+    before = np.array(state.arrays["x"])
+    solver.move(state, before + 1.0, rosenbrock(before) + 1.0)
+    np.testing.assert_array_equal(state.arrays["x"], before)
+    near = np.array([0.9, 0.8, 0.64])
+    solver.move(state, near, rosenbrock(near))
+    np.testing.assert_array_equal(solver.recommend(state), near)
+    assert not {p.id for p in stale} & {p.id for p in solver.ask(state)}  # answers of the round given up are stale
+    state = told(solver, state)
+    np.testing.assert_allclose(solver.recommend(state), 1.0, atol=1e-3)

@@ -338,7 +338,7 @@ def test_auto_on_a_simulator_that_prints_few_digits():
         return float(f"{float(((x - 0.3) ** 2).sum()) + 1:.5f}")
 
     result = vb.minimize(printed, [2.0, -1.0, 1.0], maxfev=300)
-    assert "fd-bfgs found no slope to follow, then COBYQA" in result.message
+    assert "interpolation" in result.message
     assert result.fun < 1 + 1e-4
 
 

@@ -44,7 +44,10 @@ def bowl(trial):
 
 
 def make(name, **changes):
-    kwargs = {"rng": 3, "options": {} if name in ("bayes", "cma", "fd-bfgs", "quadratic") else {"learning_rate": 0.01}}
+    kwargs = {
+        "rng": 3,
+        "options": {} if name in ("bayes", "cma", "fd-bfgs", "interpolation", "quadratic") else {"learning_rate": 0.01},
+    }
     if name == "bayes":
         kwargs.update(bounds=[(-1, 2)] * 3)
     if name in SUMS or name in NEED_GRADIENT:

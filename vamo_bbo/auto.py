@@ -19,9 +19,9 @@ from vamo_bbo.auto_sums import DIFFERENCES, choose_for_sum
 from vamo_bbo.auto_units import Look, agree, find_units, sizes_of
 from vamo_bbo.problem import FiniteSum
 from vamo_bbo.run.fixed import Fixed
+from vamo_bbo.run.outputs import number
 from vamo_bbo.run.setup import check_fun, parse_bounds, parse_x0, scale_of
 from vamo_bbo.run.stop import Budget, Code
-from vamo_bbo.scipy_layer.memory import Memory, number
 from vamo_bbo.scipy_layer.methods import stopped
 from vamo_bbo.scipy_layer.objective import StopRun, Watched
 from vamo_bbo.scipy_layer.wrappers import limits, violation_of
@@ -245,7 +245,6 @@ def _look(call: Call, choice: Choice, watched: Watched, x0: Array, noisy: bool, 
 
     value = math.nan
     if choice.method in DESCENTS:
-        watched.memory = Memory()
         value = number(watched(x0.copy(), *call.arguments))
     own = choice.method == "COBYQA" or (choice.method == "cma" and not _boxed(watched))
     if given is not None or call.constrained or call.space or not (own or choice.method in DESCENTS):

@@ -1,4 +1,4 @@
-"""The descent by differences of ``method="auto"``: our BFGS, or scipy's L-BFGS-B for options that only it has."""
+"""The local methods of ``method="auto"`` without a gradient: a descent by differences, and an interpolating model."""
 
 from __future__ import annotations
 
@@ -9,22 +9,26 @@ import numpy as np
 
 from vamo_bbo._typing import Array
 from vamo_bbo.auto_units import Coordinates
+from vamo_bbo.core.solver import Solver, State
 from vamo_bbo.core.types import ProblemInfo
 from vamo_bbo.scipy_layer.asked import Asked
 from vamo_bbo.scipy_layer.objective import Watched
 from vamo_bbo.scipy_layer.stretched import Stretched
 from vamo_bbo.solvers._differences import is_flat
 from vamo_bbo.solvers.fd_bfgs import LIMIT, fd_bfgs
+from vamo_bbo.solvers.interpolation import interpolation
 
 if TYPE_CHECKING:
     from vamo_bbo.minimize import Call
 
-__all__ = ["DESCENTS", "Descent", "descent", "descent_name"]
+__all__ = ["DESCENTS", "Descent", "descent", "descent_name", "model"]
 
 DESCENTS = ("fd-bfgs", "L-BFGS-B")
 """Their names."""
 SPREAD = 1e8
 """Largest ratio of the size of a variable to their geometric mean: beyond it differences have no digits."""
+XTOL = 1e-8
+"""Last radius of the model, relative to the first: fd-bfgs polishes."""
 _OPTIONS = {"ftol", "gtol", "disp", "maxiter"}
 """What both methods take; with other options the user means scipy's."""
 
@@ -74,6 +78,10 @@ class Descent:
         flat = watched.nfev > result.x.size and not np.any(result.get("jac", 1.0))
         return "ABNORMAL" in str(result.message) or flat
 
+    def move(self, x: Array, value: float) -> None:
+        """Let fd-bfgs go on from a better point that others have found."""
+        self.method.solver.move(self.method.state, self.method.at.of(x.astype(np.float64)), value)
+
     def shape(self, d: int) -> Array:
         """Return the relative sizes of the variables in which its model is round, (d,), of geometric mean 1."""
         shape = np.ones(d)
@@ -111,16 +119,40 @@ def descent(
     """
     if descent_name(call) == "L-BFGS-B":
         return Descent("L-BFGS-B" if units is None else Stretched("L-BFGS-B", x, units))
-    single = np.asarray(call.x0).dtype == np.float32  # the objective may compute in it
     at = Coordinates.around(x, watched, np.ones(x.size) if units is None else units, boxed=False)
     tolerances = {} if call.tol is None else dict.fromkeys(("ftol", "gtol"), call.tol)
     given = {name: value for name, value in call.options.items() if name in ("ftol", "gtol")}
     solver = fd_bfgs(**{**tolerances, **given})
-    state = solver.init(
-        at.of(x).astype(np.float32 if single else np.float64),
-        seed=0,
-        backend="numpy",
-        info=ProblemInfo(lower=at.of(at.lower), upper=at.of(at.upper)),
-    )
+    state = _first_state(solver, call, at)
     solver.begin(state, value, None if slope is None else slope[at.free] * at.scale)
     return Descent(_Sloped(solver, state, at.to_x, at))
+
+
+def model(call: Call, x: Array, value: float, watched: Watched, sizes: Array) -> Asked:
+    """Return a trust region with an interpolating model around a point, as a method that can be halted.
+
+    Parameters
+    ----------
+    call : Call
+        The arguments.
+    x : (d,) array
+        The point, within the bounds.
+    value : float
+        Its value.
+    watched : Watched
+        Holds the bounds.
+    sizes : (d,) array
+        First radius in every variable.
+    """
+    at = Coordinates.around(x, watched, sizes, boxed=False)
+    solver = interpolation(radius=1.0 / max(1.0, float(np.abs(at.of(x)).max(initial=0.0))), xtol=XTOL)
+    state = _first_state(solver, call, at)
+    solver.begin(state, value)
+    return Asked(solver, state, at.to_x)
+
+
+def _first_state(solver: Solver, call: Call, at: Coordinates) -> State:
+    single = np.asarray(call.x0).dtype == np.float32  # the objective may compute in it
+    start = at.of(at.x).astype(np.float32 if single else np.float64)
+    info = ProblemInfo(lower=at.of(at.lower), upper=at.of(at.upper))
+    return solver.init(start, seed=0, backend="numpy", info=info)

@@ -24,7 +24,6 @@ from vamo_bbo.core.types import ProblemInfo
 from vamo_bbo.run.setup import seed_of
 from vamo_bbo.run.stop import Code
 from vamo_bbo.scipy_layer.asked import Asked
-from vamo_bbo.scipy_layer.memory import Memory
 from vamo_bbo.scipy_layer.objective import Watched
 from vamo_bbo.solvers import bayes, cma
 
@@ -90,7 +89,6 @@ def run_space(call: Call, watched: Watched, noisy: bool) -> Any:
         path = f"bayes used {watched.nfev} values, then "
         call.x0 = method.recommended() if noisy else watched.best_x
         if call.levels is None:
-            watched.memory = None if noisy else Memory()
             result = run_noisy(call, watched, None) if noisy else descend(call, watched, Look(watched.best_f))
             result.message = f"{path}{result.message}"
             return result

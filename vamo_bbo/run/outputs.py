@@ -11,7 +11,7 @@ from vamo_bbo._errors import OptionError
 from vamo_bbo._typing import Array, FloatArray
 from vamo_bbo.backends import to_host
 
-__all__ = ["NOT_SCALAR", "OutputError", "gradient", "losses", "pair", "rows", "scalar"]
+__all__ = ["NOT_SCALAR", "OutputError", "gradient", "losses", "number", "pair", "rows", "scalar"]
 
 NOT_SCALAR = "The user-provided objective function must return a scalar value."
 """The sentence scipy raises, so that a user's search finds the same answers."""
@@ -63,6 +63,21 @@ def _describe(value: Any, array: Array | None) -> str:
     if array.ndim:
         return f"an array of shape {array.shape} and dtype {array.dtype}"
     return f"{value!r} of type {type(value).__name__}"
+
+
+def number(value: Any) -> float:
+    """Return what an objective has answered as a float, NaN where it is no single number.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> number(np.array([2.0])), number([1, 2]), number("text")
+    (2.0, nan, nan)
+    """
+    try:
+        return float(np.real(np.asarray(value).reshape(-1)[0])) if np.size(value) == 1 else math.nan
+    except (TypeError, ValueError):
+        return math.nan
 
 
 def pair(value: Any) -> tuple[Any, Any]:

@@ -18,9 +18,9 @@ from vamo_bbo.core.types import AnchorRef, Answer, Probe
 from vamo_bbo.run import outputs
 from vamo_bbo.run.failures import FailureLog, FailurePolicy, FailureRecord, failure_record, penalty
 from vamo_bbo.run.history import History, StepRecord
+from vamo_bbo.run.outputs import number
 from vamo_bbo.run.stop import Budget, Code
 from vamo_bbo.scipy_layer.guarded import Guarded, Mapper, StopRun
-from vamo_bbo.scipy_layer.memory import Memory, number
 
 __all__ = ["Counted", "usable"]
 
@@ -70,8 +70,6 @@ class Counted:
         Why the latest method was stopped; None for one that ended by itself.
     odd : str
         What the objective last returned in place of a number.
-    memory : Memory or None
-        Where it is set, a point that was evaluated is not evaluated again.
     """
 
     def __init__(
@@ -99,7 +97,6 @@ class Counted:
         self.exception: Exception | None = None
         self.ended: Code | None = None
         self.odd = ""
-        self.memory: Memory | None = None
         self.began = time.perf_counter()
         self.on_iteration: Callable[[Any], None] | None = None
         self._latest: deque[tuple[Array, float]] = deque(maxlen=64)
@@ -120,7 +117,7 @@ class Counted:
         self.known_best = self.best_x
 
     def differs_at(self, x: Array, args: tuple[Any, ...]) -> bool:
-        """Evaluate twice at ``x`` and return whether the values differ; the first serves the next request for it."""
+        """Evaluate twice at ``x`` and return whether the values differ; the first serves all requests for it."""
         first = self._evaluate(x.copy(), args)
         outputs.scalar(first)  # raises what is no number, before a method meets it
         second = self._evaluate(x.copy(), args)
@@ -167,15 +164,8 @@ class Counted:
         self.check_time()
         self.njev += 1
 
-    @property
-    def retracing(self) -> bool:
-        """Whether a method is on the way that it has gone before."""
-        return self.memory is not None and self.memory.retracing
-
     def iterated(self) -> None:
-        """Count an iteration, once."""
-        if self.retracing:
-            return
+        """Count an iteration."""
         self.nit += 1
         if self.on_iteration is not None:
             self.on_iteration(self)
@@ -189,10 +179,7 @@ class Counted:
 
     def generation(self, points: Sequence[Array], args: tuple[Any, ...]) -> list[float]:
         """Return the values of independent points, all or none within the budget; NaN where one is skipped."""
-        values = [number(value) for value in self._round([(x, args) for x in points], self._member)]
-        if self.memory is not None:
-            self.memory.hear(values)
-        return values
+        return [number(value) for value in self._round([(x, args) for x in points], self._member)]
 
     def _member(self, x: Array, args: tuple[Any, ...], raw: Any, exception: Exception | None, log: str | None) -> Any:
         value, trouble = self._checked(x, raw, exception)

@@ -14,8 +14,8 @@ from vamo_bbo._errors import EvaluationError, close_matches
 from vamo_bbo._typing import Array
 from vamo_bbo.problem import FiniteSum
 from vamo_bbo.run.failures import FailurePolicy
+from vamo_bbo.run.outputs import number
 from vamo_bbo.run.stop import Budget, Code, is_success, message
-from vamo_bbo.scipy_layer.memory import number
 from vamo_bbo.scipy_layer.objective import Mapper, StopRun, Watched
 from vamo_bbo.scipy_layer.wrappers import (
     chosen,

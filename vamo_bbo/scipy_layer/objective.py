@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from vamo_bbo._typing import Array
+from vamo_bbo.run.outputs import number
 from vamo_bbo.scipy_layer.counted import Counted, usable
 from vamo_bbo.scipy_layer.guarded import Guarded, Mapper, StopRun
-from vamo_bbo.scipy_layer.memory import number
 
 __all__ = ["DIFFERENCE", "Guarded", "Mapper", "StopRun", "Watched"]
 
@@ -44,15 +44,10 @@ class Watched(Counted):
         if self._answers is not None:
             return self._answers.pop(0)
         point = np.array(x)  # the user's function may write to x
-        told = None if self.memory is None else self.memory.recall(point)
-        if told is not None:
-            self._base, self._base_x = number(told), point
-            return told
-        known, self._known = self._known, None
-        told = known[1] if known is not None and np.array_equal(known[0], x) else self._evaluate(x, args)
-        if self.memory is not None:
-            self.memory.keep(point, told)
-        return told
+        if self._known is not None and np.array_equal(self._known[0], point):
+            self._base, self._base_x = number(self._known[1]), point
+            return self._known[1]
+        return self._evaluate(x, args)
 
     def map(self, function: Callable[[Any], Any], points: Iterable[Any]) -> list[Any]:
         """Be scipy's ``workers``: evaluate a finite difference's points as one round.
@@ -78,17 +73,7 @@ class Watched(Counted):
 
     def _legs(self, asked: list[tuple[Array, tuple[Any, ...]]]) -> list[Any]:
         """Return the values of the points of a finite difference."""
-        memory = self.memory
-        if memory is None:
-            return self._round(asked, self._leg)
-        told = [memory.recall(x) for x, _ in asked]
-        new = [one for one, value in zip(asked, told, strict=True) if value is None]
-        found = iter(self._round(new, self._leg))
-        for k, (x, _) in enumerate(asked):
-            if told[k] is None:
-                told[k] = next(found)
-                memory.keep(x, told[k])
-        return told
+        return self._round(asked, self._leg)
 
     def _leg(self, x: Array, args: tuple[Any, ...], raw: Any, exception: Exception | None, log: str | None) -> Any:
         """Return the value of a leg; a failed one is measured at its mirror image, else it is the base value.

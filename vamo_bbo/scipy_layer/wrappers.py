@@ -79,14 +79,12 @@ def counting(
 
         def positional(xk: Array, *rest: Any) -> Any:
             count(xk)
-            return None if watched.retracing else callback(xk, *rest)
+            return callback(xk, *rest)
 
         return positional if callable(callback) else callback
 
     def named(intermediate_result: OptimizeResult) -> Any:
         watched.iterated()
-        if watched.retracing:
-            return None
         # A copy: trust-constr hands out what later is its result.
         shown = OptimizeResult({**watched.numbers(), **intermediate_result})  # type: ignore[call-arg]
         return callback(intermediate_result=shown)

@@ -9,6 +9,7 @@ from vamo_bbo.solvers.adam import adam
 from vamo_bbo.solvers.bayes import bayes
 from vamo_bbo.solvers.cma import cma
 from vamo_bbo.solvers.fd_bfgs import fd_bfgs
+from vamo_bbo.solvers.interpolation import interpolation
 from vamo_bbo.solvers.quadratic import quadratic
 from vamo_bbo.solvers.residual import residual
 from vamo_bbo.solvers.saga import asgd, saga, sarah, storm
@@ -29,6 +30,7 @@ __all__ = [
     "bayes",
     "cma",
     "fd_bfgs",
+    "interpolation",
     "quadratic",
     "residual",
     "saga",
@@ -67,5 +69,6 @@ METHODS: dict[str, Callable[..., Solver]] = {
     "fd-bfgs": fd_bfgs,
     "quadratic": quadratic,
     "bayes": bayes,
+    "interpolation": interpolation,
 }
 """Factory of every method by the name that ``minimize(method=...)`` takes."""

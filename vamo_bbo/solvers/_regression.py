@@ -16,9 +16,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vamo_bbo._typing import FloatArray
+from vamo_bbo._typing import Array, FloatArray
 
-__all__ = ["Fit", "fit", "trust_region_step"]
+__all__ = ["Fit", "fit", "in_ball", "trust_region_step"]
 
 _RATIOS = 10.0 ** np.arange(-4.0, 13.0)
 """Scales of the Hessian over that of the noise that are compared."""
@@ -149,7 +149,9 @@ def _most_likely(eigen: FloatArray, z: FloatArray, floor: float) -> tuple[float,
     return float(ratios[best]), float(residual[best])
 
 
-def trust_region_step(slope: FloatArray, hessian: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:
+def trust_region_step(
+    slope: FloatArray, hessian: FloatArray, low: FloatArray, high: FloatArray, root: FloatArray | None = None
+) -> FloatArray:
     """Return the minimizer of a quadratic in the unit ball; variables that leave ``[low, high]`` are fixed at a bound.
 
     Parameters
@@ -158,6 +160,8 @@ def trust_region_step(slope: FloatArray, hessian: FloatArray, low: FloatArray, h
         Model around the origin.
     low, high : (d,) arrays
         Bounds around the origin.
+    root : (d, d) array, optional
+        The ball is ``norm(root @ s) <= 1``.
 
     Examples
     --------
@@ -168,33 +172,58 @@ def trust_region_step(slope: FloatArray, hessian: FloatArray, low: FloatArray, h
     [0.25, 0.1]
     """
     s, free = np.zeros(slope.size), np.ones(slope.size, dtype=bool)
+    metric = None if root is None else root.T @ root
     while free.any():
-        rest = math.sqrt(max(0.0, 1.0 - float(s[~free] @ s[~free])))
-        inner = slope[free] + hessian[np.ix_(free, ~free)] @ s[~free]
-        s[free] = _in_ball(inner, hessian[np.ix_(free, free)], rest)
+        if metric is not None:
+            s[free] = _in_ellipsoid(slope, hessian, metric, s, free)
+        else:
+            s[free] = _in_unit_ball(slope, hessian, s, free)
         outside = free & ((s < low) | (s > high))
         if not outside.any():
             return s
+        if metric is not None:  # the axes are aslant: what fixing the one farthest out does to the others is seen first
+            outside &= np.arange(s.size) == int(np.argmax(np.where(outside, np.maximum(low - s, s - high), 0.0)))
         s[outside] = s[outside].clip(low[outside], high[outside])
         free &= ~outside
     return s
 
 
-def _in_ball(slope: FloatArray, hessian: FloatArray, radius: float) -> FloatArray:
+def _in_unit_ball(slope: FloatArray, hessian: FloatArray, s: FloatArray, free: Array) -> FloatArray:
+    """Return the free part of a step in the unit ball, given the fixed part of ``s``."""
+    rest = math.sqrt(max(0.0, 1.0 - float(s[~free] @ s[~free])))
+    inner = slope[free] + hessian[np.ix_(free, ~free)] @ s[~free]
+    return in_ball(inner, hessian[np.ix_(free, free)], rest)
+
+
+def _in_ellipsoid(slope: FloatArray, hessian: FloatArray, metric: FloatArray, s: FloatArray, free: Array) -> FloatArray:
+    """Return the free part of a step with ``s' metric s <= 1``: with its center moved away, a ball in other axes."""
+    fixed, rows = ~free, np.ix_(free, free)
+    axes = np.linalg.inv(np.linalg.cholesky(metric[rows]))
+    center = axes @ (metric[np.ix_(free, fixed)] @ s[fixed])
+    rest = 1.0 - float(s[fixed] @ metric[np.ix_(fixed, fixed)] @ s[fixed] - center @ center)
+    inner = slope[free] + hessian[np.ix_(free, fixed)] @ s[fixed] - hessian[rows] @ (axes.T @ center)
+    step = in_ball(axes @ inner, axes @ hessian[rows] @ axes.T, math.sqrt(max(0.0, rest)))
+    found: FloatArray = axes.T @ (step - center)
+    return found
+
+
+def in_ball(slope: FloatArray, hessian: FloatArray, radius: float) -> FloatArray:
     """Return the minimizer of a quadratic in a ball, by bisection of the multiplier (Moré and Sorensen 1983)."""
     if radius <= 0.0 or not np.isfinite(hessian).all():
         return np.zeros(slope.size)
     curvature, axes = np.linalg.eigh(hessian)
     q = axes.T @ slope
     size = max(float(np.abs(curvature).max()), _TINY)
-    if curvature[0] > 1e-10 * size and np.linalg.norm(q / curvature) <= radius:
+    if curvature[0] > 1e-10 * size and _length(q / curvature) <= radius:
         newton: FloatArray = axes @ (-q / curvature)
         return newton
     low = max(0.0, -float(curvature[0])) + 1e-10 * size
-    high = low + float(np.linalg.norm(q)) / radius + size
+    high = low + _length(q) / radius + size
     for _ in range(60):
         middle = 0.5 * (low + high)
-        if np.linalg.norm(q / (curvature + middle)) > radius:
+        if middle in (low, high):
+            break
+        if _length(q / (curvature + middle)) > radius:
             low = middle
         else:
             high = middle
@@ -204,3 +233,7 @@ def _in_ball(slope: FloatArray, hessian: FloatArray, radius: float) -> FloatArra
         s[0] += math.copysign(math.sqrt(short), -q[0])
     step: FloatArray = axes @ s
     return step
+
+
+def _length(s: FloatArray) -> float:
+    return math.sqrt(s @ s)

@@ -198,6 +198,19 @@ class DifferenceBFGS:
         else:
             self._first(state, np.array(slope, dtype=np.float64))
 
+    def move(self, state: State, x: Array, value: float) -> None:
+        """Go on from a better point ``x`` (d,) that others have found; the way to it counts as a step."""
+        scalars, arrays = state.scalars, state.arrays
+        if self.status(state) is not None or not scalars["measured"] or state.phase == CURVATURE:
+            return
+        if value < min(scalars["value"], scalars["best_value"]):
+            arrays["moved"] = arrays["moved"] + (x - arrays["x"].astype(np.float64))
+            arrays["x"][...] = x
+            state.versions["x"] += 1
+            state.attempt, state.inbox = state.attempt + 1, {}
+            scalars |= {"value": value, "stuck": 0.0, "small": 0.0}
+            _open_slope(state)
+
     def _first(self, state: State, slope: FloatArray) -> None:
         state.arrays["slope"], state.scalars["measured"] = slope, 1.0
         state.phase = CURVATURE
@@ -266,7 +279,7 @@ class DifferenceBFGS:
         arrays["descent"] = _direction(state, g, free)
         length = 1.0
         if not scalars["scaled"]:
-            length = min(1.0, 1.0 / float(np.linalg.norm(arrays["descent"])))
+            length = 1.0 / max(1.0, float(np.linalg.norm(arrays["descent"])))
         scalars |= {"mode": _BACK, "trials": 0.0, "best_value": scalars["value"], "best_length": 0.0}
         self._try(state, length)
 
