@@ -7,7 +7,6 @@ import pytest
 from scipy.optimize import LinearConstraint, NonlinearConstraint
 
 import vamo_bbo as vb
-from vamo_bbo import auto
 from vamo_bbo.solvers.cma import EvolutionStrategy
 
 D = 4
@@ -81,8 +80,8 @@ def test_with_a_wish_of_when_to_stop_it_does_not_search(kwargs):
     assert "cma" not in result.message
 
 
-def test_without_the_package_the_regression_goes_on(monkeypatch):
-    monkeypatch.setattr(auto, "has_cma", lambda: False)
+@pytest.mark.usefixtures("without_cmaes")
+def test_without_the_package_the_regression_goes_on():
     result = vb.minimize(Noisy(bowl), np.zeros(D), rng=0, maxfev=600)
     assert "cma" not in result.message
     assert bowl(result.x) < 1e-3

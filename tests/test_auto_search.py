@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 import vamo_bbo as vb
-from vamo_bbo import auto
 
 D = 4
 START = np.full(D, 3.3) + 0.01 * np.arange(D)
@@ -132,8 +131,8 @@ def test_a_limit_of_time_is_a_budget_too(monkeypatch):
     assert 1400 < result.nfev <= 1501
 
 
-def test_without_the_package_it_stops_as_without_a_budget(monkeypatch):
-    monkeypatch.setattr(auto, "has_cma", lambda: False)
+@pytest.mark.usefixtures("without_cmaes")
+def test_without_the_package_it_stops_as_without_a_budget():
     result = vb.minimize(Ackley(), START, bounds=BOX, rng=0, maxfev=1500)
     assert result.success
     assert result.nfev < 300

@@ -9,8 +9,8 @@ import pytest
 
 import vamo_bbo as vb
 from tests.test_bayes import MIXED, mixed
-from vamo_bbo import auto_space
-from vamo_bbo.auto_space import FIRST
+from vamo_bbo.auto import space as auto_space
+from vamo_bbo.auto.space import FIRST
 
 REALS = {name: MIXED.parameter(name) for name in ("rate", "x")}
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import vamo_bbo as vb
-from vamo_bbo import auto_smooth
-from vamo_bbo.auto_descent import Descent
-from vamo_bbo.auto_units import find_units
+from vamo_bbo.auto import smooth
+from vamo_bbo.auto.descent import Descent
+from vamo_bbo.auto.units import find_units
 from vamo_bbo.run.failures import FailurePolicy
 from vamo_bbo.run.stop import Budget
 from vamo_bbo.scipy_layer.objective import Watched
@@ -58,7 +58,7 @@ def test_the_descent_goes_on_from_what_the_model_has_found(monkeypatch):
         starts.append((before, self.method.state.scalars["value"], value))
 
     monkeypatch.setattr(Descent, "move", seen)
-    monkeypatch.setattr(auto_smooth, "FIRST", 3)
+    monkeypatch.setattr(smooth, "FIRST", 3)
     result = vb.minimize(fun, WOOD, maxfev=1000, rng=0, options={"maxiter": 10**6})
     assert result.fun < 1e-9
     assert any(after < before for before, after, _ in starts)
@@ -146,7 +146,7 @@ def test_many_variables_leave_no_trail_of_points():
 
 
 def test_many_variables_are_left_to_the_descent():
-    result = vb.minimize(lambda x: float(np.sum((x - 1) ** 4)), np.zeros(auto_smooth.MODELS + 1))
+    result = vb.minimize(lambda x: float(np.sum((x - 1) ** 4)), np.zeros(smooth.MODELS + 1))
     assert "interpolation" not in result.message
     assert result.fun < 1e-3
 

@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 
 import vamo_bbo as vb
-from vamo_bbo import auto
 
 
 @pytest.mark.parametrize("workers", [1, map])
-def test_a_bare_installation_falls_back_to_a_method_it_has(monkeypatch, workers):
-    monkeypatch.setattr(auto, "has_cma", lambda: False)
+@pytest.mark.usefixtures("without_cmaes")
+def test_a_bare_installation_falls_back_to_a_method_it_has(workers):
     rng = np.random.default_rng(3)
     result = vb.minimize(
         lambda x: float(np.sum((x - 1.0) ** 2) + 0.01 * rng.normal()), np.zeros(4), rng=1, maxfev=400, workers=workers
@@ -20,8 +19,8 @@ def test_a_bare_installation_falls_back_to_a_method_it_has(monkeypatch, workers)
     assert np.sum((result.x - 1.0) ** 2) < 1.0
 
 
-def test_several_workers_without_a_population_method_descend_by_differences(monkeypatch):
-    monkeypatch.setattr(auto, "has_cma", lambda: False)
+@pytest.mark.usefixtures("without_cmaes")
+def test_several_workers_without_a_population_method_descend_by_differences():
     result = vb.minimize(lambda x: float(np.sum((x - 1.0) ** 2)), np.zeros(4), workers=map)
     assert "auto chose fd-bfgs" in result.message
     np.testing.assert_allclose(result.x, 1.0, atol=1e-5)

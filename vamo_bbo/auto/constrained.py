@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vamo_bbo._typing import Array
-from vamo_bbo.auto_noisy import COMPARED, REPLICATES, lower, re_estimate, value_at
-from vamo_bbo.auto_search import FEWEST, counted, left
+from vamo_bbo.auto.noisy import COMPARED, REPLICATES, lower, re_estimate, value_at
+from vamo_bbo.auto.search import FEWEST, counted, left
 from vamo_bbo.projection import FEASIBLE, projection_of
 from vamo_bbo.run.stop import Code
 from vamo_bbo.scipy_layer.call import run_scipy

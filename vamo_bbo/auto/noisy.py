@@ -6,7 +6,7 @@ region that noise keeps wide, goes on from there, and knows the values that are 
 is affordable for, a population, whose ranking needs no differences (docs/which_method.rst has the measurement).
 
 Where the user has stated a budget and the regression has settled (its level does not fall by more than the noise any
-more), RESERVE is kept and the rest of what is left goes to restarts of CMA-ES (:mod:`vamo_bbo.auto_search`), which
+more), RESERVE is kept and the rest of what is left goes to restarts of CMA-ES (:mod:`vamo_bbo.auto.search`), which
 begin at x0: from the local minimum they found fewer others. A start that comes down to the level of the regression, in
 the same valley, is ended; another one begins elsewhere, unless a quarter of what was left is spent. Whether two points
 are in one valley is seen on the line between them (R. K. Ursem, Multinational evolutionary algorithms, CEC 1999; S. C.
@@ -26,17 +26,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vamo_bbo._typing import Array
-from vamo_bbo.auto_search import (
+from vamo_bbo.auto.search import (
     all_but_a_reserve,
     counted,
     generic,
+    has_cma,
     left,
     may_search,
     population,
     reach,
     start_of,
 )
-from vamo_bbo.auto_units import Coordinates
+from vamo_bbo.auto.units import Coordinates
 from vamo_bbo.core.types import ProblemInfo
 from vamo_bbo.run.setup import seed_of
 from vamo_bbo.run.stop import Code
@@ -88,7 +89,7 @@ def run_noisy(call: Call, watched: Watched, units: Array | None) -> Any:
     watched : Watched
         Counts that hold two values at x0.
     units : (d,) array or None
-        Sizes of the variables, of :func:`~vamo_bbo.auto_units.find_units`.
+        Sizes of the variables, of :func:`~vamo_bbo.auto.units.find_units`.
 
     Returns
     -------
@@ -97,8 +98,6 @@ def run_noisy(call: Call, watched: Watched, units: Array | None) -> Any:
         lowest value if that is better in the mean of new values by more than their standard error; ``fun`` is the mean
         of further new values and ``fun_std`` its standard error; ``best_x`` and ``best_fun`` are the luckiest draw.
     """
-    from vamo_bbo.auto import has_cma
-
     limit = call.limits.get("maxfev")
     total = float(min(1000 * (call.size + 1), 100_000) if limit is None else limit)
     kept = min(REPLICATES, total // 10)

@@ -1,22 +1,21 @@
-"""``method="auto"``: which method is run on which problem, and why."""
+"""One run of ``method="auto"``: a look at x0, the choice, and what is chosen."""
 
 from __future__ import annotations
 
-import importlib.util
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.optimize import Bounds
 
 from vamo_bbo._typing import Array
-from vamo_bbo.auto_constrained import run_noisy_constrained
-from vamo_bbo.auto_descent import DESCENTS, descent_name
-from vamo_bbo.auto_noisy import REGRESSION, run_noisy
-from vamo_bbo.auto_smooth import PAIRS, descend, is_parallel
-from vamo_bbo.auto_space import FIRST, differs, points_of_a_round, run_space
-from vamo_bbo.auto_sums import DIFFERENCES, choose_for_sum
-from vamo_bbo.auto_units import Look, agree, find_units, sizes_of
+from vamo_bbo.auto.choice import Choice, choose, few_and_dear
+from vamo_bbo.auto.constrained import run_noisy_constrained
+from vamo_bbo.auto.descent import DESCENTS
+from vamo_bbo.auto.noisy import run_noisy
+from vamo_bbo.auto.smooth import PAIRS, descend
+from vamo_bbo.auto.space import differs, points_of_a_round, run_space
+from vamo_bbo.auto.units import Look, agree, find_units, sizes_of
 from vamo_bbo.problem import FiniteSum
 from vamo_bbo.run.fixed import Fixed
 from vamo_bbo.run.outputs import number
@@ -29,100 +28,12 @@ from vamo_bbo.scipy_layer.wrappers import limits, violation_of
 if TYPE_CHECKING:
     from vamo_bbo.minimize import Call
 
-__all__ = ["Choice", "choose", "has_cma", "run_auto"]
+__all__ = ["run_auto"]
 
-SMALL = 100
-"""Most variables for which a model of the objective (COBYQA) or a population (CMA-ES) is affordable."""
-DEAR = 2
-"""Budgets in units of d + 1 below which a descent by differences, that takes one for a gradient, hardly begins."""
 _PROBE_FROM = 10
 """The second value at x0, and what units would take, are left out below this budget."""
 _FEW = 10_000
 """Most variables of which L-BFGS-B remembers more than scipy's ten steps."""
-
-
-class Choice(NamedTuple):
-    """What "auto" picks.
-
-    Attributes
-    ----------
-    method : str
-        Name of the method.
-    reason : str
-        Why, for the message.
-    gradients : int
-        Sample gradients that it took to find out.
-    """
-
-    method: str
-    reason: str
-    gradients: int = 0
-
-
-def choose(call: Call, noisy: bool) -> Choice:
-    """Return the method for ``call``, given whether its objective is noisy."""
-    d = call.size
-    about = f"{d} variable{'s' if d > 1 else ''}, {'noisy' if noisy else 'deterministic'}"
-    if isinstance(call.fun, FiniteSum):
-        return Choice(*choose_for_sum(call))
-    if call.space and _few_and_dear(call):
-        return Choice("bayes", f"a space, {about}")
-    if call.levels is not None:
-        return Choice("cma", "Integer or Choice parameters")
-    if call.constrained:
-        if call.has_gradient and not noisy:
-            return Choice("SLSQP", f"constraints, exact gradient, {about}")
-        if call.needs_ours:
-            small = d <= SMALL and has_cma()
-            return Choice("cma" if small else "spsa", f"constraints, {about}, a journal or another service of ours")
-        large = "COBYLA" if noisy else "SLSQP"
-        return Choice("COBYQA" if d <= SMALL else large, f"constraints, {about}")
-    if call.needs_ours:
-        if call.has_gradient:
-            return Choice("adam", f"gradient, {about}, a journal or another service of our solvers")
-        return Choice(_of_ours(call, noisy), f"no gradient, {about}, a journal, a time-out or common random numbers")
-    if call.has_gradient:
-        return Choice("L-BFGS-B", f"exact gradient, {about}")
-    if noisy:
-        if is_parallel(call) and d <= SMALL and has_cma():
-            return Choice("cma", f"no gradient, {about}, several workers")
-        return Choice("COBYQA" if d <= SMALL else "spsa", f"no gradient, {about}")
-    if d <= DIFFERENCES and (d <= SMALL or (call.limits.get("maxfev") or math.inf) >= DEAR * (d + 1)):
-        return Choice(descent_name(call), f"no gradient, {about}")
-    return Choice(_for_many(call), f"no gradient, {about}: too many for differences")
-
-
-def _few_and_dear(call: Call) -> bool:
-    """Return whether a process of the values in a space is affordable, and no option asks for another method."""
-    if (
-        call.size > SMALL
-        or isinstance(call.noisy, str)
-        or call.tol is not None
-        or set(call.options) - {"maxiter", "disp"}
-    ):
-        return False
-    most = call.limits.get("maxfev")
-    return not call.needs_ours or (most is not None and most <= FIRST)
-
-
-def _of_ours(call: Call, noisy: bool) -> str:
-    """Return which of our solvers minimizes a plain function without gradient."""
-    common = isinstance(call.noisy, str)  # random numbers: differences of a round are almost free of noise
-    if noisy and not common and call.size <= REGRESSION and call.workers in (None, 1) and not call.vectorized:
-        return "quadratic"
-    if call.size <= SMALL and not call.vectorized and not common and has_cma():
-        return "cma"
-    return "spsa" if noisy else _for_many(call)
-
-
-def _for_many(call: Call) -> str:
-    """Return which method takes deterministic values of many variables: bounds do not go with a momentum."""
-    return "zo-nesterov" if limits(call.bounds, call.x0)[0] is None else "zo-sgd"
-
-
-def has_cma() -> bool:
-    """Return whether the optional package behind method "cma" is installed."""
-    return importlib.util.find_spec("cmaes") is not None
 
 
 def run_auto(call: Call) -> Any:
@@ -141,7 +52,7 @@ def run_auto(call: Call) -> Any:
     noisy, watched, choice, look = bool(call.noisy), None, None, Look()
     given = scale_of(call.x_scale, call.size, None)
     plain = not isinstance(call.fun, FiniteSum) and not call.has_gradient
-    space, looks = call.space and _few_and_dear(call), _affords_a_look(call, "maxfev")
+    space, looks = call.space and few_and_dear(call), _affords_a_look(call, "maxfev")
     if plain and not call.needs_ours and (space or looks):
         watched, args, x0 = _watch(call)
         try:

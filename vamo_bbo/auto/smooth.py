@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vamo_bbo._typing import Array
-from vamo_bbo.auto_descent import Descent, descent, descent_name, model
-from vamo_bbo.auto_search import counted, generic, goes_on, may_search, search_on, start_of
-from vamo_bbo.auto_units import Look
+from vamo_bbo.auto.descent import Descent, descent, descent_name, model
+from vamo_bbo.auto.search import counted, generic, goes_on, may_search, search_on, start_of
+from vamo_bbo.auto.units import Look
 from vamo_bbo.run.stop import Code
 from vamo_bbo.scipy_layer.asked import Asked
 from vamo_bbo.scipy_layer.objective import Watched
@@ -38,7 +38,7 @@ def descend(call: Call, watched: Watched, look: Look) -> Any:
 
     The measurement behind it is in ``docs/which_method.rst``: each of the two is far ahead on some problems. Several
     workers share a gradient, but the model asks for one point at a time: it is left out. What is left of a stated
-    budget goes to :func:`~vamo_bbo.auto_search.search_on`.
+    budget goes to :func:`~vamo_bbo.auto.search.search_on`.
 
     Parameters
     ----------

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vamo_bbo.auto_descent import descent_name
+from vamo_bbo.auto.descent import descent_name
 from vamo_bbo.run.setup import parse_x0
 
 if TYPE_CHECKING:

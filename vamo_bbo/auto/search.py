@@ -8,6 +8,7 @@ the BBOB-2009 function testbed, GECCO 2009). Where it finds a better basin, a de
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import time
 from typing import TYPE_CHECKING, Any
@@ -15,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vamo_bbo._typing import Array
-from vamo_bbo.auto_descent import descent
-from vamo_bbo.auto_units import Coordinates
+from vamo_bbo.auto.descent import descent
+from vamo_bbo.auto.units import Coordinates
 from vamo_bbo.core.types import ProblemInfo
 from vamo_bbo.run.setup import seed_of
 from vamo_bbo.run.stop import Code, default_limits
@@ -31,6 +32,7 @@ __all__ = [
     "counted",
     "generic",
     "goes_on",
+    "has_cma",
     "left",
     "may_search",
     "population",
@@ -51,14 +53,17 @@ GAIN = 1e-8
 _SPENT = (Code.MAXFEV, Code.MAX_TIME)
 
 
+def has_cma() -> bool:
+    """Return whether the optional package behind method "cma" is installed."""
+    return importlib.util.find_spec("cmaes") is not None
+
+
 def may_search(call: Call) -> bool:
     """Return whether the user has stated a budget and left the end to us.
 
     ``tol`` and options of the method (``ftol``, ``maxiter``, ...) are the user's own wish of when to stop; the
     population needs the optional package ``cmaes``.
     """
-    from vamo_bbo.auto import has_cma
-
     stated = any(call.limits.get(name) is not None for name in ("maxfev", "max_time", "f_target"))
     return stated and call.tol is None and not set(call.options) - {"disp"} and not call.constrained and has_cma()
 
@@ -81,7 +86,7 @@ def search_on(call: Call, watched: Watched, local: Any, units: Array | None) -> 
     local : OptimizeResult
         Their result.
     units : (d,) array or None
-        Sizes of the variables, of :func:`~vamo_bbo.auto_units.find_units`.
+        Sizes of the variables, of :func:`~vamo_bbo.auto.units.find_units`.
 
     Returns
     -------

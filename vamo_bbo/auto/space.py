@@ -16,10 +16,10 @@ import numpy as np
 
 from vamo_bbo._errors import EvaluationError
 from vamo_bbo._typing import Array
-from vamo_bbo.auto_noisy import REPLICATES, re_estimate, run_noisy
-from vamo_bbo.auto_search import FEWEST, RESTARTS, counted, generic, may_search
-from vamo_bbo.auto_smooth import descend
-from vamo_bbo.auto_units import Look
+from vamo_bbo.auto.noisy import REPLICATES, re_estimate, run_noisy
+from vamo_bbo.auto.search import FEWEST, RESTARTS, counted, generic, has_cma, may_search
+from vamo_bbo.auto.smooth import descend
+from vamo_bbo.auto.units import Look
 from vamo_bbo.core.types import ProblemInfo
 from vamo_bbo.run.setup import seed_of
 from vamo_bbo.run.stop import Code
@@ -65,9 +65,8 @@ def run_space(call: Call, watched: Watched, noisy: bool) -> Any:
     -------
     OptimizeResult
         The best point. Where the objective is noisy, the one that the last method recommends, with the mean of new
-        values, as of :func:`~vamo_bbo.auto_noisy.run_noisy`.
+        values, as of :func:`~vamo_bbo.auto.noisy.run_noisy`.
     """
-    from vamo_bbo.auto import has_cma
     from vamo_bbo.scipy_layer.call import run_scipy
 
     total = math.inf if watched.budget.maxfev is None else float(watched.budget.maxfev)

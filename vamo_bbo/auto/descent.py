@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vamo_bbo._typing import Array
-from vamo_bbo.auto_units import Coordinates
+from vamo_bbo.auto.units import Coordinates
 from vamo_bbo.core.solver import Solver, State
 from vamo_bbo.core.types import ProblemInfo
 from vamo_bbo.scipy_layer.asked import Asked

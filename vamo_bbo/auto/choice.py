@@ -1,0 +1,104 @@
+"""Which method ``method="auto"`` runs on which problem, and why."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+from vamo_bbo.auto.descent import descent_name
+from vamo_bbo.auto.noisy import REGRESSION
+from vamo_bbo.auto.search import has_cma
+from vamo_bbo.auto.smooth import is_parallel
+from vamo_bbo.auto.space import FIRST
+from vamo_bbo.auto.sums import DIFFERENCES, choose_for_sum
+from vamo_bbo.problem import FiniteSum
+from vamo_bbo.scipy_layer.wrappers import limits
+
+if TYPE_CHECKING:
+    from vamo_bbo.minimize import Call
+
+__all__ = ["Choice", "choose", "few_and_dear"]
+
+SMALL = 100
+"""Most variables for which a model of the objective (COBYQA) or a population (CMA-ES) is affordable."""
+DEAR = 2
+"""Budgets in units of d + 1 below which a descent by differences, that takes one for a gradient, hardly begins."""
+
+
+class Choice(NamedTuple):
+    """What "auto" picks.
+
+    Attributes
+    ----------
+    method : str
+        Name of the method.
+    reason : str
+        Why, for the message.
+    gradients : int
+        Sample gradients that it took to find out.
+    """
+
+    method: str
+    reason: str
+    gradients: int = 0
+
+
+def choose(call: Call, noisy: bool) -> Choice:
+    """Return the method for ``call``, given whether its objective is noisy."""
+    d = call.size
+    about = f"{d} variable{'s' if d > 1 else ''}, {'noisy' if noisy else 'deterministic'}"
+    if isinstance(call.fun, FiniteSum):
+        return Choice(*choose_for_sum(call))
+    if call.space and few_and_dear(call):
+        return Choice("bayes", f"a space, {about}")
+    if call.levels is not None:
+        return Choice("cma", "Integer or Choice parameters")
+    if call.constrained:
+        if call.has_gradient and not noisy:
+            return Choice("SLSQP", f"constraints, exact gradient, {about}")
+        if call.needs_ours:
+            small = d <= SMALL and has_cma()
+            return Choice("cma" if small else "spsa", f"constraints, {about}, a journal or another service of ours")
+        large = "COBYLA" if noisy else "SLSQP"
+        return Choice("COBYQA" if d <= SMALL else large, f"constraints, {about}")
+    if call.needs_ours:
+        if call.has_gradient:
+            return Choice("adam", f"gradient, {about}, a journal or another service of our solvers")
+        return Choice(_of_ours(call, noisy), f"no gradient, {about}, a journal, a time-out or common random numbers")
+    if call.has_gradient:
+        return Choice("L-BFGS-B", f"exact gradient, {about}")
+    if noisy:
+        if is_parallel(call) and d <= SMALL and has_cma():
+            return Choice("cma", f"no gradient, {about}, several workers")
+        return Choice("COBYQA" if d <= SMALL else "spsa", f"no gradient, {about}")
+    if d <= DIFFERENCES and (d <= SMALL or (call.limits.get("maxfev") or math.inf) >= DEAR * (d + 1)):
+        return Choice(descent_name(call), f"no gradient, {about}")
+    return Choice(_for_many(call), f"no gradient, {about}: too many for differences")
+
+
+def few_and_dear(call: Call) -> bool:
+    """Return whether a process of the values in a space is affordable, and no option asks for another method."""
+    if (
+        call.size > SMALL
+        or isinstance(call.noisy, str)
+        or call.tol is not None
+        or set(call.options) - {"maxiter", "disp"}
+    ):
+        return False
+    most = call.limits.get("maxfev")
+    return not call.needs_ours or (most is not None and most <= FIRST)
+
+
+def _of_ours(call: Call, noisy: bool) -> str:
+    """Return which of our solvers minimizes a plain function without gradient."""
+    common = isinstance(call.noisy, str)  # random numbers: differences of a round are almost free of noise
+    if noisy and not common and call.size <= REGRESSION and call.workers in (None, 1) and not call.vectorized:
+        return "quadratic"
+    if call.size <= SMALL and not call.vectorized and not common and has_cma():
+        return "cma"
+    return "spsa" if noisy else _for_many(call)
+
+
+def _for_many(call: Call) -> str:
+    """Return which method takes deterministic values of many variables: bounds do not go with a momentum."""
+    return "zo-nesterov" if limits(call.bounds, call.x0)[0] is None else "zo-sgd"
