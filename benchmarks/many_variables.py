@@ -222,7 +222,7 @@ METHODS: dict[str, Any] = {
     "zo-sgd": "zo-sgd",
     "zo-adamm": "zo-adamm",
     "fd-bfgs": "fd-bfgs",
-    "scipy's L-BFGS-B": "L-BFGS-B",
+    "L-BFGS-B": "L-BFGS-B",
 }
 
 
@@ -243,7 +243,7 @@ def main() -> None:
         runs = {}
         for name in args.methods:
             run = partial(best_so_far, problem, METHODS[name])
-            seeds = 1 if name.startswith("scipy") else args.seeds
+            seeds = 1 if name == "L-BFGS-B" else args.seeds
             runs[name] = np.array([run(seed) for seed in range(seeds)])
         lowest = min(float(values.min()) for values in runs.values())
         for name, values in runs.items():
