@@ -330,3 +330,9 @@ def test_a_gradient_that_fails_at_the_start_leaves_the_units_alone():
 
     result = vb.minimize(lambda x: float(np.sum((x / SIZES[:3] - 1.0) ** 2)), 0.5 * SIZES[:3], jac=slope, maxfev=100)
     assert result.n_failed > 0
+
+
+def test_a_run_without_a_step_is_not_taken_for_one_that_is_stuck():
+    result = vb.minimize(lambda x: float(np.sum((x - 1) ** 2)), np.zeros(3), options={"maxiter": 0})
+    assert "Maximum number of iterations" in result.message
+    assert "no slope" not in result.message

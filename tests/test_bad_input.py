@@ -75,6 +75,8 @@ CASES = {
     "no gradient of a callable": (lambda: vb.minimize(sphere, X0, method="adam"), "needs jac="),
     "no finite sum": (lambda: vb.minimize(sphere, X0, method="vamo"), "needs a FiniteSum"),
     "unknown backend": (lambda: vb.minimize(sphere, X0, method="zo-sgd", backend="numbda"), "numbda.*'numba'"),
+    "unknown backend of auto": (lambda: vb.minimize(sphere, X0, backend="numbda"), "numbda.*'numba'"),
+    "unknown backend of scipy's": (lambda: vb.minimize(sphere, X0, method="BFGS", backend="numbda"), "numbda.*'numba'"),
     "a callback that is none, under auto": (lambda: vb.minimize(sphere, X0, callback=3), "callback must be callable"),
     "a tolerance as text": (lambda: vb.minimize(sphere, X0, tol="1e-3"), "tol must be a number .* got '1e-3'"),
     "options that are no dict": (lambda: vb.minimize(sphere, X0, options=[1]), r"options must be a dict, got \[1\]"),

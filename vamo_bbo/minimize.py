@@ -178,6 +178,7 @@ def minimize(
         raise OptionError(f"options must be a dict, got {options!r}.")
     if tol is not None and not isinstance(tol, Real | np.ndarray):
         raise OptionError(f"tol must be a number >= 0 or None, got {tol!r}.")
+    backends.check_name(backend)
     options = dict(options or {})
     if isinstance(x0, Space):
         from vamo_bbo.space_call import minimize_space

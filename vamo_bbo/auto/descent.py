@@ -11,6 +11,7 @@ from vamo_bbo._typing import Array
 from vamo_bbo.auto.units import Coordinates
 from vamo_bbo.core.solver import Solver, State
 from vamo_bbo.core.types import ProblemInfo
+from vamo_bbo.run.stop import Code
 from vamo_bbo.scipy_layer.asked import Asked
 from vamo_bbo.scipy_layer.objective import Watched
 from vamo_bbo.scipy_layer.stretched import Stretched
@@ -74,7 +75,8 @@ class Descent:
         No value differs: more likely a simulator that prints seven digits than a constant function or a minimum.
         """
         if self.is_ours:
-            return "no better point" in result.message or is_flat(self.method.state)
+            stopped = result.status in (Code.MAXITER, Code.CALLBACK)
+            return not stopped and ("no better point" in result.message or is_flat(self.method.state))
         flat = watched.nfev > result.x.size and not np.any(result.get("jac", 1.0))
         return "ABNORMAL" in str(result.message) or flat
 

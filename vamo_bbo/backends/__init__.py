@@ -16,7 +16,7 @@ import numpy as np
 from vamo_bbo._errors import OptionError, close_matches
 from vamo_bbo._typing import AnyDirection, Array, FloatArray
 
-__all__ = ["BACKENDS", "Backend", "Directions", "get", "namespace", "on_device", "to_device", "to_host"]
+__all__ = ["BACKENDS", "Backend", "Directions", "check_name", "get", "namespace", "on_device", "to_device", "to_host"]
 
 BACKENDS = ("auto", "numpy", "numba", "cupy")
 
@@ -125,10 +125,15 @@ def get(name: str = "auto") -> Backend:
     >>> get("numpy").name
     'numpy'
     """
-    if name not in BACKENDS:
-        hint = close_matches(name, BACKENDS)
-        raise OptionError(f"backend={name!r}: allowed are {', '.join(BACKENDS)}{hint}")
+    check_name(name)
     return _made(name)
+
+
+def check_name(name: str) -> None:
+    """Raise unless ``name`` is a backend's."""
+    if name not in BACKENDS:
+        hint = close_matches(name, BACKENDS) if isinstance(name, str) else ""
+        raise OptionError(f"backend={name!r}: allowed are {', '.join(BACKENDS)}{hint}")
 
 
 @functools.cache

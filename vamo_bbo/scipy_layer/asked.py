@@ -13,6 +13,7 @@ from scipy.optimize import OptimizeResult
 from vamo_bbo._typing import Array
 from vamo_bbo.core.solver import Solver, State
 from vamo_bbo.core.types import Answer, Probe
+from vamo_bbo.run.stop import Code, message
 from vamo_bbo.scipy_layer.objective import Watched
 from vamo_bbo.scipy_layer.wrappers import wants_result
 
@@ -71,7 +72,7 @@ class Asked:
         while status is None:
             step = self.state.step
             if maxiter is not None and step - begun >= maxiter:
-                return _result(fun, 2, False, "Maximum number of iterations has been exceeded.")
+                return _result(fun, int(Code.MAXITER), False, message(Code.MAXITER))
             probes = self.solver.ask(self.state)
             points = [self.to_x(probe.point) for probe in probes if probe.point is not None]
             values = fun.generation(points, args)
