@@ -26,7 +26,7 @@ from vamo_bbo.run.known import parse_known
 from vamo_bbo.run.ledger import Ledger
 from vamo_bbo.run.session import new_result
 from vamo_bbo.run.setup import seed_of, setup
-from vamo_bbo.run.stop import Budget, Plateau
+from vamo_bbo.run.stop import Budget, Plateau, horizon_of
 from vamo_bbo.space import Space
 from vamo_bbo.trial import Trial, answer_of
 
@@ -159,7 +159,7 @@ class Optimizer:
                 seed=self.seed,
                 backend=self.backend,
                 info=self.objective.info,
-                horizon=self.ledger.maxfev if math.isfinite(self.ledger.maxfev) else None,
+                horizon=horizon_of(self.solver, self.objective.info, z0.size, self.ledger.maxfev, self.ledger.maxjev),
             )
         return self._state
 

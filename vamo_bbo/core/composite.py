@@ -352,8 +352,9 @@ class Composite:
         if info.n_samples is None:  # an answer is a sample
             spent = float(len(answers))
             if info.gradient != "none":
-                values = [probe[5][0] for probe in plan.probes].count("v")  # wants
-                spent = values + info.grad_cost * (len(answers) - values)
+                wants = [probe[5][0] for probe in plan.probes]  # "value" or "gradient" or "both"
+                gradients = len(wants) - wants.count("v")
+                spent = len(wants) - wants.count("g") + info.grad_cost * gradients
         else:
             spent = 0.0
             for probe, answer in zip(plan.probes, answers, strict=True):

@@ -23,7 +23,7 @@ from vamo_bbo.run.objective import LARGE
 from vamo_bbo.run.settle import Settled, reserve, settle
 from vamo_bbo.run.setup import Setup, seed_of
 from vamo_bbo.run.start import check_gradient, start
-from vamo_bbo.run.stop import ABANDONED, Budget, Code, default_limits
+from vamo_bbo.run.stop import ABANDONED, Budget, Code, default_limits, horizon_of
 
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
@@ -129,7 +129,7 @@ def _begin(
     if total is not None and total.check_grad and total.has_gradient and objective.size:
         check_gradient(objective, problem.z0, seed, ledger, executor)
     kept = reserve(ledger, objective.info.noisy, getattr(solver, "averaging", None) is not None)
-    horizon = _horizon(ledger, kept, total.grad_cost if total is not None else 3.0)
+    horizon = horizon_of(solver, objective.info, objective.size, ledger.maxfev - kept, ledger.maxjev)
     if store is not None:
         # A schedule that reads the horizon must go on as it began, also with another budget.
         horizon = store.meta().get("horizon", horizon)
@@ -186,13 +186,6 @@ def _plain(result: OptimizeResult) -> dict[str, Any]:
     plain = {name: result[name] for name in (*kept, "fun_source", "n_failed", "best_fun")}
     plain["x"] = result["x"].tolist() if result["x"].size < LARGE else None
     return plain
-
-
-def _horizon(ledger: Ledger, kept: float, grad_cost: float) -> float | None:
-    """Return the budget in sample values for schedules; limits that do not bind (inf) are left out."""
-    values, gradients = ledger.maxfev - kept, grad_cost * ledger.maxjev
-    finite = [v for v in (values, gradients) if math.isfinite(v)]
-    return sum(finite) or None
 
 
 def new_result(**fields: Any) -> OptimizeResult:

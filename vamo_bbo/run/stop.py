@@ -13,7 +13,7 @@ import numpy as np
 from vamo_bbo._errors import OptionError
 from vamo_bbo.core.types import ProblemInfo
 
-__all__ = ["ABANDONED", "Budget", "Code", "Plateau", "default_limits", "message"]
+__all__ = ["ABANDONED", "Budget", "Code", "Plateau", "default_limits", "horizon_of", "message"]
 
 
 class Code(enum.IntEnum):
@@ -128,6 +128,29 @@ class Budget:
                 raise OptionError(f"f_target must be a number or None, got {self.f_target!r}.")
             if math.isnan(self.f_target):
                 raise OptionError("f_target must not be NaN.")
+
+
+def horizon_of(solver: Any, info: ProblemInfo, size: int, maxfev: float, maxjev: float) -> float | None:
+    """Return what a run will spend within its limits, in sample values, for schedules; None where nothing limits it.
+
+    A gradient counts ``info.grad_cost`` values. The limit that ends the run is the one that allows fewer steps of what
+    the solver says a step costs; for one that does not say, it is that of values.
+
+    Examples
+    --------
+    >>> from vamo_bbo import sgd
+    >>> info = ProblemInfo(n_samples=100, gradient="full", grad_cost=3.0)
+    >>> horizon_of(sgd(0.1), info, 4, 300_000, 3_000)
+    9000.0
+    """
+    values, gradients = 1.0, 0.0
+    if hasattr(solver, "cost"):
+        cost = solver.cost(info, size)
+        share = 1.0 / cost.epoch_length if cost.epoch_length else 0.0
+        values = cost.values + share * cost.snapshot_values
+        gradients = cost.gradients + share * cost.snapshot_gradients
+    steps = min(maxfev / values if values else math.inf, maxjev / gradients if gradients else math.inf)
+    return steps * (values + info.grad_cost * gradients) if 0 < steps < math.inf else None
 
 
 def default_limits(info: ProblemInfo, size: int, budget: Budget) -> tuple[float, float]:
