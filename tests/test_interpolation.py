@@ -247,3 +247,15 @@ def test_what_comes_too_late_is_left_out():
             answers[0] = Answer(answers[0].id, error=LATE)
         state = solver.tell(state, answers)
     np.testing.assert_allclose(solver.recommend(state), [1, 2, 3], atol=0.05)
+
+
+def test_a_step_in_a_very_thin_region_within_bounds():
+    """The square of the region's matrix has a condition of 1e24, beyond what a Cholesky factorization takes."""
+    rng = np.random.default_rng(0)
+    thin = np.diag([1.0, 1e-4, 1e-9, 1e3]) @ np.linalg.qr(rng.normal(size=(4, 4)))[0]
+    slope, factor = rng.normal(size=4), rng.normal(size=(4, 4))
+    low, high = -1e-3 * rng.random(4), 1e-3 * rng.random(4)
+    step = trust_region_step(slope, factor @ factor.T, low, high, thin)
+    assert ((low <= step) & (step <= high)).all()
+    assert slope @ step < 0
+    assert np.linalg.norm(thin @ step) <= 1 + 1e-9

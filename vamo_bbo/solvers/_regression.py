@@ -172,16 +172,15 @@ def trust_region_step(
     [0.25, 0.1]
     """
     s, free = np.zeros(slope.size), np.ones(slope.size, dtype=bool)
-    metric = None if root is None else root.T @ root
     while free.any():
-        if metric is not None:
-            s[free] = _in_ellipsoid(slope, hessian, metric, s, free)
+        if root is not None:
+            s[free] = _in_ellipsoid(slope, hessian, root, s, free)
         else:
             s[free] = _in_unit_ball(slope, hessian, s, free)
         outside = free & ((s < low) | (s > high))
         if not outside.any():
             return s
-        if metric is not None:  # the axes are aslant: what fixing the one farthest out does to the others is seen first
+        if root is not None:  # the axes are aslant: what fixing the one farthest out does to the others is seen first
             outside &= np.arange(s.size) == int(np.argmax(np.where(outside, np.maximum(low - s, s - high), 0.0)))
         s[outside] = s[outside].clip(low[outside], high[outside])
         free &= ~outside
@@ -195,15 +194,16 @@ def _in_unit_ball(slope: FloatArray, hessian: FloatArray, s: FloatArray, free: A
     return in_ball(inner, hessian[np.ix_(free, free)], rest)
 
 
-def _in_ellipsoid(slope: FloatArray, hessian: FloatArray, metric: FloatArray, s: FloatArray, free: Array) -> FloatArray:
-    """Return the free part of a step with ``s' metric s <= 1``: with its center moved away, a ball in other axes."""
-    fixed, rows = ~free, np.ix_(free, free)
-    axes = np.linalg.inv(np.linalg.cholesky(metric[rows]))
-    center = axes @ (metric[np.ix_(free, fixed)] @ s[fixed])
-    rest = 1.0 - float(s[fixed] @ metric[np.ix_(fixed, fixed)] @ s[fixed] - center @ center)
-    inner = slope[free] + hessian[np.ix_(free, fixed)] @ s[fixed] - hessian[rows] @ (axes.T @ center)
-    step = in_ball(axes @ inner, axes @ hessian[rows] @ axes.T, math.sqrt(max(0.0, rest)))
-    found: FloatArray = axes.T @ (step - center)
+def _in_ellipsoid(slope: FloatArray, hessian: FloatArray, root: FloatArray, s: FloatArray, free: Array) -> FloatArray:
+    """Return the free part of a step with ``norm(root @ s) <= 1``: with its center moved away, a ball in other axes."""
+    fixed = ~free
+    q, triangle = np.linalg.qr(root[:, free])  # not of root' root, whose condition is the square of root's
+    away = root[:, fixed] @ s[fixed]
+    center, axes = q.T @ away, np.linalg.inv(triangle)
+    rest = 1.0 - float(away @ away - center @ center)
+    inner = slope[free] + hessian[np.ix_(free, fixed)] @ s[fixed] - hessian[np.ix_(free, free)] @ (axes @ center)
+    step = in_ball(axes.T @ inner, axes.T @ hessian[np.ix_(free, free)] @ axes, math.sqrt(max(0.0, rest)))
+    found: FloatArray = axes @ (step - center)
     return found
 
 

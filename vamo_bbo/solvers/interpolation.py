@@ -386,4 +386,6 @@ def _refine(state: State) -> None:
         return
     sizes = np.maximum(sizes, FLATTEST * sizes.max())
     sizes = np.exp(0.5 * (np.log(sizes) - np.log(sizes).mean()))
-    state.arrays["root"] = (axes * sizes) @ axes.T @ root
+    shaped = (axes * sizes) @ axes.T @ root
+    if np.linalg.cond(shaped) < _SINGULAR:
+        state.arrays["root"] = shaped
