@@ -347,3 +347,52 @@ def test_a_parameter_that_the_loss_does_not_use_stays() -> None:
         optimizer.step(closure_of(module))
     assert torch.equal(idle.detach(), torch.ones(3, dtype=torch.float64))
     assert module.weight.any()
+
+
+def test_frozen_parameters_in_the_list_stay_as_they_are() -> None:
+    module = network()
+    module[0].requires_grad_(False)
+    before = [p.clone() for p in module.parameters()]
+    optimizer = bridge.VAMO(module.parameters(), lr=0.05, n_samples=N, batch_size=8)
+    for _ in range(10):
+        optimizer.step(closure_of(module))
+    moved = [not torch.equal(p, q) for p, q in zip(module.parameters(), before, strict=True)]
+    assert moved == [False, False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("closure", "match"),
+    [
+        (lambda losses: losses.detach(), "no detach"),
+        (lambda losses: losses.sum().item(), "must return a tensor"),
+        (lambda losses: losses[:, None], r"got \(\d+, 1\)"),
+        (lambda losses: losses[:3], r"got \(3,\)"),  # of a data loader's batch instead of the samples idx
+    ],
+)
+def test_a_closure_that_returns_no_losses_is_told_so(closure, match) -> None:
+    module = linear()
+    optimizer = bridge.SolverOptimizer(module.parameters(), vb.sgd(0.1, batch_size=8), n_samples=N)
+    with pytest.raises(OptionError, match=match):
+        optimizer.step(lambda idx: closure(closure_of(module)(idx)))
+
+
+def test_what_would_be_ignored_is_refused() -> None:
+    with pytest.raises(OptionError, match="weight_decay"):
+        bridge.VAMO([{"params": linear().parameters(), "weight_decay": 0.1}], n_samples=N)
+    with pytest.raises(OptionError, match=r"vb\.sgd\(\).*'adam'"):
+        bridge.SolverOptimizer(linear().parameters(), "adam", n_samples=N)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "match"),
+    [
+        (lambda: (INPUTS, OUTPUTS[:-1]), "as many"),  # the samples without a target would be left out of the sum
+        (lambda: (INPUTS.numpy(), OUTPUTS.numpy()), "two tensors"),
+        (lambda: (INPUTS, OUTPUTS, OUTPUTS), "two tensors"),
+        (lambda: torch.utils.data.TensorDataset(INPUTS), "two tensors"),
+        (lambda: torch.utils.data.DataLoader(torch.utils.data.TensorDataset(INPUTS, OUTPUTS)), r"\.dataset"),
+    ],
+)
+def test_a_data_set_that_cannot_be_indexed_in_pairs_is_refused(dataset, match) -> None:
+    with pytest.raises(OptionError, match=match):
+        bridge.finite_sum(network(), dataset(), squared)

@@ -42,7 +42,7 @@ class SolverOptimizer(torch.optim.Optimizer):
     Parameters
     ----------
     params : iterable of parameters
-        Trained together, as one group; all float32 or all float64.
+        Trained together, as one group; all float32 or all float64. Those with ``requires_grad=False`` are left out.
     solver : Composite
         Such as ``vb.zo_sgd(n_directions=4)`` or ``vb.svrg()``; its own ``learning_rate`` gives way to ``lr``.
     n_samples : int
@@ -67,7 +67,8 @@ class SolverOptimizer(torch.optim.Optimizer):
     Raises
     ------
     OptionError
-        Several parameter groups, no parameter, or mixed dtypes.
+        Several parameter groups, options of a group other than ``lr``, no parameter, mixed dtypes, or a ``solver`` that
+        is none.
 
     Notes
     -----
@@ -99,11 +100,13 @@ class SolverOptimizer(torch.optim.Optimizer):
         backend: str = "auto",
     ) -> None:
         self._state: State | None = None
+        if not callable(getattr(solver, "ask", None)):
+            raise OptionError(f"solver must be one of this package's, such as vb.sgd() or vb.vamo(); got {solver!r}.")
         super().__init__(params, {"lr": lr})
         self.solver = solver
         self.nfev_samples = 0
         self.njev_samples = 0
-        self._layout = Layout(self.param_groups[0]["params"])
+        self._layout = Layout(p for p in self.param_groups[0]["params"] if p.requires_grad)
         finite = FiniteSum(
             self._losses, n_samples, value_and_grad=self._value_and_grad, check_grad=False, chunk_size=chunk_size
         )
@@ -119,6 +122,9 @@ class SolverOptimizer(torch.optim.Optimizer):
         """Take the one group of parameters; a second one is refused."""
         if self.param_groups:
             raise OptionError("SolverOptimizer trains one group of parameters: concatenate them into one list.")
+        other = sorted(set(param_group) - {"params", "lr"})
+        if other:
+            raise OptionError(f"A group's one option is 'lr', got {', '.join(other)}; weight decay belongs in a loss.")
         super().add_param_group(param_group)
 
     def _configured(self) -> Composite:
@@ -203,6 +209,12 @@ class SolverOptimizer(torch.optim.Optimizer):
     def _called(self, x: Array, idx: IndexArray) -> torch.Tensor:
         self._show(x)
         losses = self._closure(torch.tensor(idx))
+        if not isinstance(losses, torch.Tensor):
+            raise OptionError(f"closure must return a tensor, the losses of the samples idx; got {losses!r}.")
+        if losses.shape not in ((len(idx),), ()):
+            raise OptionError(
+                f"closure must return the losses of the samples idx, shape ({len(idx)},), got {tuple(losses.shape)}."
+            )
         self._loss = float(losses.detach().mean())
         return losses
 
@@ -213,6 +225,8 @@ class SolverOptimizer(torch.optim.Optimizer):
     def _value_and_grad(self, x: Array, idx: IndexArray) -> tuple[Array, Array]:
         with torch.enable_grad():
             losses = self._called(x, idx)
+            if not losses.requires_grad:
+                raise OptionError("closure must return losses that depend on the parameters: no detach, no no_grad.")
             grad = self._backward(losses.mean())
         return losses.detach().cpu().numpy(), grad.cpu().numpy()
 

@@ -19,6 +19,7 @@ from typing import Any, cast
 from vamo_bbo.integrations._torch_layout import Layout  # first: it says what to install where PyTorch is missing
 
 # isort: split
+import numpy as np
 import torch
 
 from vamo_bbo._errors import OptionError
@@ -74,6 +75,7 @@ def load_vector(module: torch.nn.Module, x: Array) -> None:
     7.0
     """
     layout = Layout(p for _, p in _trainable(module))
+    x = np.asarray(x)
     if x.shape != (sum(layout.sizes),):
         raise OptionError(f"x must have shape ({sum(layout.sizes)},), the trainable parameters; got {x.shape}.")
     with torch.no_grad():
@@ -113,8 +115,8 @@ def finite_sum(
     Raises
     ------
     OptionError
-        No trainable parameter, mixed dtypes, a loss that is reduced, or a layer in training mode that has no
-        per-sample loss.
+        No trainable parameter, mixed dtypes, a loss that is reduced, a layer in training mode that has no per-sample
+        loss, or a data set that is none of those above.
 
     Examples
     --------
@@ -159,6 +161,7 @@ class _Model:
         self.layout = Layout(parameters)
         self.dataset = dataset
         self.tensors = dataset if isinstance(dataset, tuple) else getattr(dataset, "tensors", None)
+        _check_dataset(dataset, self.tensors)
         self.n_samples = len(dataset) if self.tensors is None else len(self.tensors[0])
 
     def losses(self, x: Array, idx: IndexArray) -> Array:
@@ -192,6 +195,22 @@ class _Model:
         else:
             inputs, targets = torch.utils.data.default_collate([self.dataset[int(i)] for i in idx])
         return _to(inputs, self.layout.device), _to(targets, self.layout.device)
+
+
+def _check_dataset(dataset: Any, tensors: Any) -> None:
+    """Raise unless samples can be asked for by number, in pairs: a failed sample would be left out of the sum."""
+    if tensors is None:
+        if not (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")):
+            raise OptionError(
+                "dataset must be a map-style Dataset of (input, target) pairs or a tuple of two tensors, "
+                f"got {type(dataset).__name__}; give a DataLoader's .dataset."
+            )
+        return
+    if len(tensors) != 2 or not all(isinstance(t, torch.Tensor) for t in tensors):
+        found = ", ".join(type(t).__name__ for t in tensors)
+        raise OptionError(f"dataset must be two tensors, inputs and targets; got ({found}).")
+    if len(tensors[0]) != len(tensors[1]):
+        raise OptionError(f"dataset has {len(tensors[0])} inputs and {len(tensors[1])} targets; both must be as many.")
 
 
 def _to(batch: Any, device: torch.device) -> Any:
