@@ -292,10 +292,6 @@ class GradientTable:
             return None
         return np.asarray(ctx.arrays["table"][k] - ctx.arrays["table_mean"])
 
-    def _reduced(self, ctx: Context, control: Array | None) -> bool:
-        """Return whether the control takes most of the noise out of the estimates."""
-        return control is not None and float(np.mean(self.coefficient(ctx))) > 0.5
-
     def corrected(self, ctx: Context, gradient: Array, control: Array | None) -> Array:
         """Return ``g - a (T_k - mean T)``: unbiased over the batches, because a is a function of earlier ones."""
         if control is None:
@@ -315,7 +311,7 @@ class GradientTable:
             square = float(direction @ v)
             factor = 1.0 / (1.0 + ctx.scalars.get("metric_share", 0.0) * square)
             if self.step is not None:
-                factor *= self.step.cut(ctx.scalars, factor * factor * square, reduced=self._reduced(ctx, control))
+                factor *= self.step.cut(ctx.scalars, factor * factor * square)
             if factor < 1.0:
                 v = v * v.dtype.type(factor)
                 direction = v if self.preconditioner is None else direction * direction.dtype.type(factor)
@@ -340,7 +336,7 @@ class GradientTable:
             if self.preconditioner is not None:
                 self._refresh_metric(ctx)
             if self.step is not None:
-                reduced = self._reduced(ctx, step.control)
+                reduced = step.control is not None and float(np.mean(self.coefficient(ctx))) > 0.5
                 self.step.agree(scalars, early=done < 2 * interval, reduced=reduced)
                 self.step.update(arrays, scalars)
 

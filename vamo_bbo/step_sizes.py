@@ -12,10 +12,9 @@ be fitted the noise vanishes by itself, and long steps that undo each other are 
 the mini-batch gradients, from the differences of successive ones, has stayed below a tenth of its largest value, c
 grows whenever it is lower than ever.
 
-A quantile of curvatures is no bound: rare mini-batches with a larger one, a few samples of large weight, make a noise
-of their own, at which a run with stored gradients would stay. So once the noise is reduced, a step far longer than the
-others is cut, and the mean square of the estimates must fall from one pass to the next (by a tenth); where it does not,
-c gets a ceiling of 70 % of its present value, which rises by a tenth in every
+A quantile of curvatures is no bound: rare mini-batches with a larger one make a noise of their own, at which a run with
+stored gradients would stay. So once the noise is reduced, the mean square of the estimates must fall from one pass to
+the next (by a tenth); where it does not, c gets a ceiling of 70 % of its present value, which rises by a tenth in every
 pass that succeeds. Where a sum is ill-conditioned the mean square hardly falls although there is no noise. That is told
 by the sum of a pass's steps: noise cancels, so its square stays about the sum of squares, while steps that make way add
 up. Where its square is above four times the sum of squares, nothing is to be lowered, and the ceiling doubles.
@@ -98,8 +97,8 @@ class MeasuredStep:
     per_refresh : int, default 2
         Probes after each refresh of the preconditioner.
     cuts_all : bool, default False
-        Cut every step longer than ``outlier`` says, whatever c and the estimates are: for a metric that a gradient
-        larger than those it was made of may blow up.
+        Cut every step longer than ``outlier`` says, not only those with c beyond its range: for a metric that a
+        gradient larger than those it was made of may blow up.
     shrink, grow : float, default 0.8, 1.1
         Factors of c.
     early_shrink, early_grow : float, default 0.7, 1.3
@@ -116,9 +115,8 @@ class MeasuredStep:
         Largest factor by which a long step grows when the measured curvature falls.
     long_grow, long_shrink : float, default 1.2, 0.5
         Factors of c for long steps that lower f on the check sample, or do not.
-    outlier : float, default 3
-        Where steps are cut: at so many times the root mean square length, cuts included, before the last refresh. Up to
-        one step in nine that is an outlier leaves that length about what the others have.
+    outlier : float, default 10
+        A long step is cut at so many times the root mean square length before the last refresh.
     fall, lower, higher : float, default 0.9, 0.7, 1.1
         Largest ratio of the mean squares of the estimates of two passes that counts as progress, where noise is
         reduced; factors of the ceiling of c without and with progress.
@@ -154,7 +152,7 @@ class MeasuredStep:
     jump: float = 2.0
     long_grow: float = 1.2
     long_shrink: float = 0.5
-    outlier: float = 3.0
+    outlier: float = 10.0
     fall: float = 0.9
     lower: float = 0.7
     higher: float = 1.1
@@ -195,14 +193,10 @@ class MeasuredStep:
         """Return whether c is beyond its range."""
         return self.share(scalars) > self.highest
 
-    def cut(self, scalars: dict[str, float], square: float, *, reduced: bool = False) -> float:
-        """Return the factor of a step whose squared length in the metric is ``square``: less than 1 for outliers.
-
-        ``reduced``: estimates have most of their noise removed and become 0 at a minimum, so that cutting some changes
-        the way there and not its end. Otherwise the mean of steps that are cut is 0 elsewhere: only long ones are.
-        """
+    def cut(self, scalars: dict[str, float], square: float) -> float:
+        """Return the factor of a step whose squared length in the metric is ``square``: less than 1 for outliers."""
         largest = self.outlier * self.outlier * scalars.get("typical_square", math.inf)
-        may = reduced or self.cuts_all or self.is_long(scalars)
+        may = self.cuts_all or self.is_long(scalars)
         return math.sqrt(largest / square) if may and square > largest else 1.0
 
     def follow(
