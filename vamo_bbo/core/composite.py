@@ -140,7 +140,16 @@ class Composite:
 
     def cost(self, info: ProblemInfo, size: int) -> Cost:
         """Return what a step and a snapshot spend (an automatic step size may add a calibration at the start)."""
-        return self.recipe_for(info).cost(info, size, self._batch_size(info))
+        return self._checked(info, size).cost(info, size, self._batch_size(info))
+
+    def _checked(self, info: ProblemInfo, size: int) -> Recipe:
+        """Return the recipe for an objective, or raise in words."""
+        recipe = self.recipe_for(info)
+        try:
+            recipe.check(info, size)
+        except CapabilityError as error:
+            raise CapabilityError(f"method={self.name!r}: {error}" if self.name else str(error)) from None
+        return recipe
 
     def takes_late(self, info: ProblemInfo) -> bool:
         """Return whether differences that come after their round was closed without them are used in a later one."""
@@ -174,11 +183,7 @@ class Composite:
 
     def init(self, x0: Array, *, seed: int, backend: str, info: ProblemInfo, horizon: float | None = None) -> State:
         """Return the first state; see :meth:`vamo_bbo.core.solver.Solver.init`."""
-        recipe = self.recipe_for(info)
-        try:
-            recipe.check(info, x0.size)
-        except CapabilityError as error:
-            raise CapabilityError(f"method={self.name!r}: {error}" if self.name else str(error)) from None
+        self._checked(info, x0.size)
         xp = backends.get(backend).xp
         state = State(seed, backend, info)
         for spec in self.arrays(info, x0.size):
