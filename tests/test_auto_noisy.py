@@ -57,6 +57,17 @@ def test_a_bowl_is_averaged_further_where_the_search_finds_nothing():
     assert np.median([bowl(end.x) for end in ends]) < 0.01  # the noise of one value is ten times that
 
 
+def test_the_region_stays_wide_enough_to_see_the_flat_axes_of_an_ellipsoid():
+    turned = np.linalg.qr(np.random.default_rng(1).normal(size=(15, 15)))[0]
+
+    def ellipsoid(x):
+        return float(np.logspace(0, 3, 15) @ (turned @ x) ** 2)
+
+    start, bounds = np.full(15, 3.0), [(-5.0, 5.0)] * 15
+    ends = [vb.minimize(Noisy(ellipsoid, 0.5, s), start, bounds=bounds, rng=s, maxfev=1600) for s in range(3)]
+    assert np.median([ellipsoid(end.x) for end in ends]) < 2.0  # four standard deviations of a value
+
+
 def searched(monkeypatch, fun, **kwargs):
     """Return how many values the population was told."""
     told, tell = [], EvolutionStrategy.tell

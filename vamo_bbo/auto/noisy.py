@@ -60,7 +60,8 @@ FEWEST = 20
 REGRESSION = 20
 """Most variables for which method "quadratic" goes on: it fits at most 150 points."""
 PATIENCE = 6
-"""The regression has settled when its level has not fallen by more than the noise in so many times d + 1 values."""
+"""The regression has settled when its level has not fallen by more than the noise in so many times d + 1 values, and
+in as many as a quadratic has coefficients."""
 RESERVE = 0.4
 """Share of what is left that a search leaves for a regression."""
 GENERATIONS = 3
@@ -184,7 +185,8 @@ def _regression(call: Call, watched: Watched, x: Array, units: Array | None) -> 
         known_points=at.of(points.astype(np.float64)),
         known_values=values,
     )
-    solver = quadratic(patience=PATIENCE if may_search(call) else math.inf)
+    patience = max(PATIENCE, 0.5 * call.size + 1.0)  # times d + 1, the latter is the number of the coefficients
+    solver = quadratic(patience=patience if may_search(call) else math.inf)
     state = solver.init(at.of(x.astype(np.float64)), seed=seed_of(call.rng), backend="numpy", info=info)
     return Asked(solver, state, at.to_x)
 

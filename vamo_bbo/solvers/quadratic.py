@@ -26,6 +26,9 @@ KEPT = 1000
 """Most points that are remembered."""
 REPEATS = 5
 """Pairs of values at one point from which the noise is taken."""
+WRONG = 9.0
+"""The model is wrong where its residual variance is so many times that of the noise: few pairs often tell a third of
+it. The quotient of a variance of many values and one of five exceeds 9 in one case of a hundred (F distribution)."""
 LIMIT = 300
 """Most variables: a fit takes as many points and more."""
 DRAWN = 40
@@ -67,8 +70,8 @@ def quadratic(radius: float = 0.1, patience: float = math.inf) -> QuadraticRegre
       says that it is lower, and the value is not far above the model, the center moves there. The radius is doubled if
       the model promised well, and halved if it did not although the promise was significant;
     * else the point of the region where the model is most uncertain. Where many of these have brought no significant
-      promise, the radius is halved if the residuals are larger than the noise (the model is wrong), and grows if the
-      model changes by less than 10 sigma over the region (noise hides it);
+      promise, the radius is halved if the residuals are far larger than the noise (the model is wrong), and grows if
+      the model changes by less than 10 sigma over the region (noise hides it);
     * two values at the center, where residuals and noise disagree: noise may depend on x.
 
     So the region never shrinks to where noise decides. One point per round (the first has ``d + 2``): it uses no more
@@ -333,7 +336,7 @@ def _judge(state: State, plan: _Plan, value: float) -> None:
     model, variance, promise = _model(state), _noise(state), plan.promise
     gain, noise = -model.at(plan.step), math.sqrt(variance)
     far_above = value > model.value + 2.0 * math.sqrt(model.variance)
-    significant = promise > 2.5 * plan.error or model.residual > 3.0 * variance
+    significant = promise > 2.5 * plan.error or model.residual > WRONG * variance
     if (far_above or gain < 0.25 * promise) and significant and _range_of(model) > 3.0 * noise:
         _resize(state, 0.5)
     elif not far_above and gain > 0.7 * promise > 0.7 * plan.error and np.linalg.norm(plan.step) > 0.9:
@@ -352,7 +355,7 @@ def _explored(state: State, model: Fit) -> None:
         return
     state.scalars["quiet"] = 0.0
     variance = _noise(state)
-    if model.variance > 3.0 * variance and _range_of(model) > 6.0 * math.sqrt(variance):
+    if model.variance > WRONG * variance and _range_of(model) > 6.0 * math.sqrt(variance):
         _resize(state, 0.5)
     elif _range_of(model) < 10.0 * math.sqrt(variance):
         _resize(state, 1.4)
