@@ -56,8 +56,8 @@ def zo_sgd(
         q; None means ``min(8, d)``.
     smoothing : float, optional
         Rms length :math:`\mu` of a perturbation in units of ``x_scale``. None means 1e-4 (float32: 1e-2). If no
-        learning rate is given it changes: where repeated values at x0 differ, it becomes a length whose differences stand
-        out of the noise; else, in float64 and not on a sum, it falls with the steps, to a hundredth of their rms and at
+        learning rate is given it changes: where repeated values at x0 differ, to a length whose differences stand out
+        of the noise; else, in float64 and not on a sum, it falls with the steps, to a hundredth of their rms and at
         least 1e-8, and gets longer again where equal differences show that the values have few digits.
     law : {"rademacher", "normal", "sphere", "coordinate", "block"}
         Distribution of the directions. Bounds admit rademacher, coordinate and block.
