@@ -74,6 +74,52 @@ def test_no_value_is_paid_for_twice_and_the_budget_is_exact():
     assert result.fun < 1e-9
 
 
+class Bordered:
+    """A quadratic whose lowest value, at 1, is beyond a plane behind which every evaluation fails."""
+
+    def __init__(self, d):
+        self.scales, self.normal = np.logspace(0, 1, d), np.abs(np.cos(np.arange(d)))
+        self.limit = 0.5 * self.normal.sum()
+        self.lowest = self.limit**2 / np.sum(self.normal**2 / self.scales)  # by Lagrange's multiplier
+
+    def __call__(self, x):
+        if self.normal @ x > self.limit:
+            raise RuntimeError("the simulation diverged")
+        return float(self.scales @ (x - 1.0) ** 2)
+
+    def gap(self, method):
+        """Return what is left after 100 (d + 1) values."""
+        x0 = np.zeros(self.scales.size)
+        result = vb.minimize(self, x0, method=method, maxfev=100 * (x0.size + 1), rng=0)
+        return (result.fun - self.lowest) / (self(x0) - self.lowest)
+
+
+@pytest.mark.parametrize("d", [6, 30])
+def test_a_population_joins_where_failures_hold_the_descent_up(d):
+    fun = Bordered(d)
+    assert fun.gap("fd-bfgs") > 0.03
+    assert fun.gap("auto") < 0.002
+
+
+def test_failures_here_and_there_are_no_border(monkeypatch):
+    """One point of five fails; nothing but the descent and the model runs."""
+    monkeypatch.setattr(smooth, "local_population", None)  # to call it would be an error
+
+    def fun(x):
+        if np.floor(1e9 * abs(float(np.sin(1e7 * x).sum()))) % 5 == 0:
+            raise OSError("no licence")
+        return wood(x)
+
+    result = vb.minimize(fun, WOOD, maxfev=500, rng=0, options={"maxiter": 10**6})
+    assert result.n_failed > 50
+    assert result.fun < 10.0  # 19192 at the start
+
+
+@pytest.mark.usefixtures("without_cmaes")
+def test_without_the_package_the_model_has_the_turns_at_a_border():
+    assert Bordered(6).gap("auto") < 0.02
+
+
 def test_the_callback_sees_iterations_in_order():
     seen = []
     vb.minimize(wood, WOOD, maxfev=400, rng=0, callback=lambda intermediate_result: seen.append(intermediate_result))

@@ -160,6 +160,18 @@ def test_points_that_fail_are_a_wall():
     assert result.fun == min(counted.values) < 0.35  # 6 at the start, 0.25 at (0.5, -1, 2)
 
 
+def test_steps_become_shorter_in_variables_in_which_both_have_failed():
+    """Without a value there the model would not know these variables."""
+
+    def fun(x):
+        if abs(x[1]) > 0.02:
+            raise ValueError("outside of the channel")
+        return float((x[0] - 3.0) ** 2 + 50.0 * (x[1] - 0.01) ** 2 + (x[2] + 1.0) ** 2)
+
+    result = minimize(fun, np.zeros(3), maxfev=100)
+    assert result.fun < 1e-12
+
+
 @pytest.mark.parametrize("digits", [4, 7])
 def test_values_of_few_digits(digits):
     result = minimize(lambda x: float(f"{1.0 + np.sum((x - 0.3) ** 2):.{digits}g}"), np.full(4, 2.0), maxfev=4000)

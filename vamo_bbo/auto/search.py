@@ -18,6 +18,7 @@ import numpy as np
 from vamo_bbo._typing import Array
 from vamo_bbo.auto.descent import descent
 from vamo_bbo.auto.units import Coordinates
+from vamo_bbo.core.solver import Solver
 from vamo_bbo.core.types import ProblemInfo
 from vamo_bbo.run.setup import seed_of
 from vamo_bbo.run.stop import Code, default_limits
@@ -34,6 +35,7 @@ __all__ = [
     "goes_on",
     "has_cma",
     "left",
+    "local_population",
     "may_search",
     "population",
     "reach",
@@ -152,9 +154,19 @@ def population(call: Call, watched: Watched, x: Array, size: float | Array, *, n
     from vamo_bbo.solvers import cma
 
     at = Coordinates.around(x, watched, size)
-    solver = cma(restarts=RESTARTS, restart_strategy="bipop")
+    return _started(call, cma(restarts=RESTARTS, restart_strategy="bipop"), at, noisy)
+
+
+def local_population(call: Call, watched: Watched, x: Array, size: Array) -> Asked:
+    """Return a population that searches around ``x``, with first steps of ``size`` in every variable, until it ends."""
+    from vamo_bbo.solvers import cma
+
+    return _started(call, cma(sigma=1.0), Coordinates.around(x, watched, size, boxed=False), noisy=False)
+
+
+def _started(call: Call, solver: Solver, at: Coordinates, noisy: bool) -> Asked:
     info = ProblemInfo(lower=at.of(at.lower), upper=at.of(at.upper), noisy=noisy)
-    state = solver.init(at.of(x.astype(np.float64)), seed=seed_of(call.rng), backend="numpy", info=info)
+    state = solver.init(at.of(at.x.astype(np.float64)), seed=seed_of(call.rng), backend="numpy", info=info)
     return Asked(solver, state, at.to_x)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from vamo_bbo._typing import Array
 from vamo_bbo.auto.descent import Descent, descent, descent_name, model
-from vamo_bbo.auto.search import counted, generic, goes_on, may_search, search_on, start_of
+from vamo_bbo.auto.search import counted, generic, goes_on, has_cma, local_population, may_search, search_on, start_of
 from vamo_bbo.auto.units import Look
 from vamo_bbo.run.stop import Code
 from vamo_bbo.scipy_layer.asked import Asked
@@ -24,9 +24,14 @@ __all__ = ["PAIRS", "descend", "is_parallel"]
 MODELS = 20
 """Most variables for which a model takes its turns with the descent."""
 STUCK = 100
-"""Most variables for which a model takes over from a descent that is stuck."""
+"""Most variables for which another method takes over from a descent that is stuck, or held up by failures."""
 FIRST, TURN = 20, 5
 """The descent begins with so many times d + 1 values; every later turn has so many."""
+WALLED, STALLED = 0.5, 0.1
+"""Failures hold a descent up if more than the first share of its trial points fail in a turn that gains less than the
+second share of what all its turns have."""
+WIDTH, WIDE = 0.3, 20
+"""First step of the population that then joins, relative to the root mean square of the way from x0, and its turn."""
 PAIRS = 50
 """Steps that L-BFGS-B remembers, two vectors each (scipy: 10): a step costs a gradient, and 50 are BFGS if d <= 50."""
 FTOL, GTOL = 2.220446049250313e-09, 1e-5
@@ -36,9 +41,10 @@ FTOL, GTOL = 2.220446049250313e-09, 1e-5
 def descend(call: Call, watched: Watched, look: Look) -> Any:
     """Run a descent by differences and an interpolating model in turn, and the descent to polish.
 
-    The measurement behind it is in ``docs/which_method.rst``: each of the two is far ahead on some problems. Several
-    workers share a gradient, but the model asks for one point at a time: it is left out. What is left of a stated
-    budget goes to :func:`~vamo_bbo.auto.search.search_on`.
+    The measurement behind it is in ``docs/which_method.rst``: each of the two is far ahead on some problems. Neither
+    gets far along the border of a region where evaluations fail; a population, which only ranks, then has turns
+    as well. Several workers share a gradient, but the model asks for one point at a time: it is left out. What is left of a
+    stated budget goes to :func:`~vamo_bbo.auto.search.search_on`.
 
     Parameters
     ----------
@@ -55,7 +61,7 @@ def descend(call: Call, watched: Watched, look: Look) -> Any:
         Of the stage that found the answer, with the counts of all.
     """
     begun = descent(call, start_of(call, watched), look.value, watched, look.units, look.slope)
-    turns = call.size <= MODELS and begun.is_ours and not is_parallel(call)
+    turns = call.size <= STUCK and begun.is_ours and not is_parallel(call)
     result = (_in_turn if turns else _alone)(call, watched, look.units, begun)
     return search_on(call, watched, result, look.units) if goes_on(call, watched) else result
 
@@ -71,32 +77,49 @@ class _Runner:
 
     Attributes
     ----------
+    name : str
+        Of the method.
     method : Asked
         The solver: it goes on where it was when it is called again.
     options : dict
         Of the method.
-    gain : float
-        By how much its latest turn has brought its value down.
+    turn : int
+        Values of a turn, times d + 1.
+    gain, total : float
+        By how much its latest turn, and all of them, have brought its value down.
+    failures : float
+        Share of the trial points of its latest turn that failed, where it is the descent.
     result : OptimizeResult or None
         Its result, once it has ended by itself.
     """
 
+    name: str
     method: Asked
     options: dict[str, Any]
+    turn: int = TURN
     gain: float = math.inf
+    total: float = 0.0
+    failures: float = 0.0
     result: Any = None
 
-    def take_turn(self, call: Call, watched: Watched, values: int) -> Any:
-        """Go on; return a result with which the whole run ends, None where only the turn or the method has ended."""
+    def take_turn(self, call: Call, watched: Watched, last: float | None = None) -> Any:
+        """Go on; return a result with which the whole run ends, None where only the turn or the method has ended.
+
+        The turn ends with the value number ``last``.
+        """
         from vamo_bbo.scipy_layer.call import run_scipy
 
         total, before = watched.budget.maxfev, self.lowest
-        turn = watched.nfev + values
+        tried, failed = self._trials()
+        turn = watched.nfev + self.turn * (call.size + 1) if last is None else last
         watched.set_budget(maxfev=turn if total is None else min(turn, total))
         result = run_scipy(call, self.method, watched=watched, options=self.options, x0=watched.best_x)
         over = watched.ended is Code.MAXFEV and watched.budget.maxfev != total
         watched.set_budget(maxfev=total)
         self.gain = before - self.lowest
+        self.total += self.gain
+        now_tried, now_failed = self._trials()
+        self.failures = (now_failed - failed) / max(1.0, now_tried - tried)
         if over:
             return None
         self.result = result
@@ -104,55 +127,104 @@ class _Runner:
 
     @property
     def lowest(self) -> float:
-        """Value of its best point."""
-        return self.method.state.scalars["value"]
+        """Value of its best point, infinite where there is none."""
+        scalars = self.method.state.scalars
+        value = scalars["value"] if "value" in scalars else scalars["best_value"]
+        return math.inf if math.isnan(value) else value
 
     @property
     def promise(self) -> float:
-        """What another turn would come to if it gained as much as the latest."""
-        return self.lowest - self.gain
+        """What another turn would come to if it gained as much as the latest; -inf before that."""
+        return -math.inf if self.gain == math.inf else self.lowest - self.gain
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it is a descent that failures hold up."""
+        return self.failures > WALLED and self.gain < STALLED * self.total
+
+    def _trials(self) -> tuple[float, float]:
+        scalars = self.method.state.scalars
+        return scalars.get("tried", 0.0), scalars.get("failed", 0.0)
 
 
 def _in_turn(call: Call, watched: Watched, units: Array | None, begun: Descent) -> Any:
-    """Give the turn to the method that promises the lower value, until the one that is ahead has ended.
+    """Give the turn to the method that promises the lowest value, until the one that is ahead has ended.
 
-    The descent goes on from what the model has found, if that is better.
+    The descent goes on from what the others have found, if that is better. If failures hold it up a population joins.
     """
-    slope = _Runner(begun.method, generic(call))
-    ended = slope.take_turn(call, watched, FIRST * (call.size + 1))
+    slope = _Runner(descent_name(call), begun.method, generic(call))
+    ended = _first_turn(call, watched, slope)
     if ended is not None or (slope.result is not None and not begun.is_stuck(slope.result, watched)):
         return slope.result
-    model = _Runner(_modelled(call, watched, units, begun), generic(call))
-    turn: _Runner | None = model
-    while turn is not None:
-        if turn is slope:
-            begun.move(model.method.recommended(), model.lowest)
-        ended = turn.take_turn(call, watched, TURN * (call.size + 1))
+    others: list[_Runner] = []
+    turn, stuck = None if slope.result else slope, slope.result is not None
+    while True:
+        joins = _joining(call, slope, others, stuck)
+        if joins is not None:
+            method = _around(call, watched, units) if joins == "cma" else _modelled(call, watched, units, begun)
+            turn = _Runner(joins, method, generic(call), turn=WIDE if joins == "cma" else TURN)
+            others.append(turn)
+        if turn is None:
+            break
+        if turn is slope and others:
+            best = min(others, key=lambda other: other.lowest)
+            begun.move(best.method.recommended(), best.lowest)
+        ended = turn.take_turn(call, watched)
         if ended is not None:
             return ended
         stuck = slope.result is not None and begun.is_stuck(slope.result, watched)
-        turn = _next(slope, model, stuck)
-    if slope.result is not None and slope.lowest <= model.lowest and not stuck:
+        turn = _next(slope, others, stuck)
+    best = min((other for other in others if other.result is not None), key=lambda other: other.lowest, default=slope)
+    if slope.result is not None and slope.lowest <= best.lowest and not stuck:
         return counted(slope.result, watched)
-    return _polished(call, watched, model.result, _found_none(call) if stuck else _both(call), units)
+    before = _found_none(call, best.name) if stuck else f"{slope.name} and {best.name} in turn"
+    return _polished(call, watched, best.result, before, units)
+
+
+def _first_turn(call: Call, watched: Watched, slope: _Runner) -> Any:
+    """Begin with the descent; return a result with which the whole run ends."""
+    begun, first = watched.nfev, slope.lowest
+    for values in (*range(TURN, FIRST, TURN), FIRST):
+        ended = slope.take_turn(call, watched, begun + values * (call.size + 1))
+        if ended is not None or slope.result is not None or slope.is_held:
+            break
+    slope.gain = first - slope.lowest
+    return ended
+
+
+def _joining(call: Call, slope: _Runner, others: list[_Runner], stuck: bool) -> str | None:
+    """Return the name of a method that is to have turns from now on."""
+    if slope.is_held and has_cma() and all(other.name != "cma" for other in others):
+        return "cma"
+    return "interpolation" if not others and (call.size <= MODELS or stuck) else None
+
+
+def _next(slope: _Runner, others: list[_Runner], stuck: bool) -> _Runner | None:
+    """Return whose turn it is; None where the answer is found.
+
+    A model ends where its region is small, which need not be a minimum.
+    """
+    over = [
+        runner.lowest for runner in (slope, *others) if runner.result is not None and not (runner is slope and stuck)
+    ]
+    going = [runner for runner in (*others, slope) if runner.result is None]
+    if over:
+        going = [runner for runner in going if (runner.promise if runner is slope else runner.lowest) < min(over)]
+    return min(going, key=lambda runner: runner.promise, default=None)
+
+
+def _around(call: Call, watched: Watched, units: Array | None) -> Asked:
+    """Return a population around the best point, as wide as a share of the way to it."""
+    assert watched.best_x is not None
+    sizes = np.ones(call.size) if units is None else units
+    way = float(np.sqrt(np.mean(((watched.best_x - start_of(call, watched)) / sizes) ** 2)))
+    return local_population(call, watched, watched.best_x, WIDTH * (way or 1.0) * sizes)
 
 
 def _modelled(call: Call, watched: Watched, units: Array | None, begun: Descent) -> Asked:
     assert watched.best_x is not None
     sizes = np.ones(call.size) if units is None else units
     return model(call, watched.best_x.astype(np.float64), watched.best_f, watched, sizes * begun.shape(call.size))
-
-
-def _next(slope: _Runner, model: _Runner, stuck: bool) -> _Runner | None:
-    """Return whose turn it is; None where the answer is found.
-
-    The model ends where its region is small, which need not be a minimum.
-    """
-    if model.result is not None:
-        return slope if slope.result is None and slope.promise < model.lowest else None
-    if slope.result is not None:
-        return model if stuck or model.lowest < slope.lowest else None
-    return min(model, slope, key=lambda runner: runner.promise)
 
 
 def _alone(call: Call, watched: Watched, units: Array | None, begun: Descent) -> Any:
@@ -166,15 +238,11 @@ def _alone(call: Call, watched: Watched, units: Array | None, begun: Descent) ->
         return result
     method = _modelled(call, watched, units, begun)
     found = run_scipy(call, method, watched=watched, options=generic(call), x0=watched.best_x)
-    return _polished(call, watched, found, _found_none(call), units)
+    return _polished(call, watched, found, _found_none(call, "interpolation"), units)
 
 
-def _found_none(call: Call) -> str:
-    return f"{descent_name(call)} found no slope to follow, then interpolation"
-
-
-def _both(call: Call) -> str:
-    return f"{descent_name(call)} and interpolation in turn"
+def _found_none(call: Call, other: str) -> str:
+    return f"{descent_name(call)} found no slope to follow, then {other}"
 
 
 def _options(call: Call, begun: Descent, watched: Watched) -> dict[str, Any]:

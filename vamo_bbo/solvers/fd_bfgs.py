@@ -50,6 +50,8 @@ _COUNTS = (
     "measured",
     "scaled",
     "ended",
+    "tried",
+    "failed",
     "ignored",
 )
 
@@ -310,6 +312,8 @@ class DifferenceBFGS:
         bend = value - f - slope * length
         least = -slope * length**2 / (2.0 * bend) if bend > 0.0 else math.inf
         scalars["trials"] += 1.0
+        scalars["tried"] += 1.0
+        scalars["failed"] += value == math.inf
         if scalars["mode"] == _BACK and not value <= f + ARMIJO * promised:
             if scalars["trials"] >= TRIALS:
                 self._accept(state)

@@ -27,6 +27,8 @@ POOR, GOOD = 0.1, 0.7
 """Shares of the promised decrease below which a step is a failure, and above which the region grows (Powell 2006)."""
 FLATTEST = 1e-3
 """Least curvature relative to the largest, when the region takes a new shape: its axes differ by up to 30 times."""
+SHORTER = 0.1
+"""Share of the first radius in variables in which both steps failed; again, as long as they do."""
 _NEAR, _SINGULAR = 1e-9, 1e10
 _MAX_FAILED_STARTS = 20
 START, SIDES, STEP, PLACE = range(4)
@@ -181,6 +183,8 @@ class QuadraticInterpolation:
                 _take(state, point, told)
         if phase == START and sides:
             _open(state, SIDES, sides)
+        elif phase == SIDES and (shorter := _shorter(state)):
+            _open(state, SIDES, shorter)
         elif phase == STEP:
             self._judge(state, value, values[0])
         else:
@@ -290,6 +294,22 @@ def _sides(state: State, legs: FloatArray, values: list[float]) -> list[FloatArr
         if step:
             points.append(x.copy())
             points[-1][k] += share * step
+    return points
+
+
+def _shorter(state: State) -> list[FloatArray]:
+    """Return shorter steps to both sides in the variables in which no step has succeeded; none where all have.
+
+    The region shrinks to these steps: the model of a variable without a value is a guess.
+    """
+    x, scalars = state.arrays["x"].astype(np.float64), state.scalars
+    lower, upper = bounds_of(state)
+    unseen = (state.arrays["points"] == x).all(axis=0) & (lower < upper)
+    if not unseen.any() or scalars["radius"] <= _NEAR * scalars["first"]:
+        return []
+    scalars["radius"] = scalars["limit"] = SHORTER * scalars["radius"]
+    steps = [(k, sign * scalars["radius"]) for k in np.flatnonzero(unseen) for sign in (1.0, -1.0)]
+    points = [x + step * (np.arange(x.size) == k) for k, step in steps if lower[k] <= x[k] + step <= upper[k]]
     return points
 
 
