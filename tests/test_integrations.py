@@ -1,6 +1,7 @@
 """Optuna and gest-api, against the real packages."""
 
 import json
+import math
 import socket
 import subprocess
 import sys
@@ -54,6 +55,19 @@ class TestOptuna:
         first = values()
         assert first == values()
         assert min(v for v in first if v is not None) < loss(2, 0.2)
+
+    def test_integers_of_all_kinds_and_categories_are_searched(self, quiet: Any) -> None:
+        from vamo_bbo.integrations.optuna import VamoSampler
+
+        def objective(trial: Any) -> float:
+            trees, width = trial.suggest_int("trees", 1, 5000, log=True), trial.suggest_int("width", 32, 512, step=32)
+            return abs(math.log(trees / 37)) + abs(width - 160) / 32 + (trial.suggest_categorical("kind", "ab") == "a")
+
+        study = quiet.create_study(sampler=VamoSampler(rng=1))
+        study.optimize(objective, 60)
+        assert study.best_params["width"] == 160
+        assert study.best_params["kind"] == "b"
+        assert 30 <= study.best_params["trees"] <= 45
 
     def test_what_cannot_be_searched_is_drawn_at_random(self, quiet: Any) -> None:
         from vamo_bbo.integrations.optuna import VamoSampler

@@ -30,8 +30,11 @@ def reals(draw):
 
 @st.composite
 def integers(draw):
-    low = draw(st.integers(-(10**12), 10**12))
-    return Integer(low, low + draw(st.integers(1, 2**50 - 2)))
+    if draw(st.booleans()):
+        low = draw(st.integers(1, 10**6))
+        return Integer(low, low + draw(st.integers(1, 10**9)), log=True)
+    low, step = draw(st.integers(-(10**12), 10**12)), draw(st.integers(1, 1000))
+    return Integer(low, low + step * draw(st.integers(1, 2**50 - 2)), step=step)
 
 
 choices = st.lists(st.one_of(st.integers(), st.text(), st.booleans(), st.none()), min_size=2, max_size=6).filter(
@@ -68,7 +71,9 @@ def test_real_reaches_its_bounds(parameter):
 @common
 @given(integers(), st.data())
 def test_integers_round_trip_exactly(parameter, data):
-    value = data.draw(st.integers(parameter.low, parameter.high))
+    value = parameter.low + parameter.step * data.draw(
+        st.integers(0, (parameter.high - parameter.low) // parameter.step)
+    )
     got = parameter.from_unit(parameter.to_unit(value))
     assert got == value
     assert type(got) is int
@@ -82,6 +87,31 @@ def test_choices_round_trip_to_the_same_object(options, data):
     got = parameter.from_unit(parameter.to_unit(value))
     assert got == value
     assert type(got) is type(value)
+
+
+def test_logarithmic_integers_have_as_many_cells_in_every_decade():
+    """And every value at least one, so that a solver that moves from cell to cell gets everywhere."""
+    trees = Integer(1, 999, log=True)
+    values = [trees.from_unit((k + 0.5) / trees.levels) for k in range(trees.levels)]
+    assert sorted(set(values)) == list(range(1, 1000))
+    assert values == sorted(values)
+    shares = [sum(low <= v < 10 * low for v in values) / len(values) for low in (10, 100)]
+    assert shares == pytest.approx([math.log(99.5 / 9.5), math.log(999.5 / 99.5)] / np.log(999.5 / 0.5), abs=1e-3)
+
+
+@pytest.mark.parametrize("method", ["bayes", "cma"])
+def test_logarithmic_and_stepped_integers_are_searched(method):
+    space = Space(trees=Integer(1, 5000, log=True), width=Integer(32, 512, step=32))
+    asked = []
+
+    def objective(trees, width):
+        asked.append((trees, width))
+        return math.log(trees / 37) ** 2 + (width / 160 - 1) ** 2
+
+    result = vb.minimize(objective, space, method=method, maxfev=150, rng=0)
+    assert all(1 <= trees <= 5000 and width in range(32, 513, 32) for trees, width in asked)
+    assert result.params["trees"] in range(34, 41)
+    assert result.params["width"] == 160
 
 
 def test_cells_have_equal_width():
@@ -140,6 +170,11 @@ def test_objective_gets_a_dict_and_args():
         (lambda: Integer(True, 3), "whole"),
         (lambda: Integer(3, 3), "low < high"),
         (lambda: Integer(0, 2**60), "2\\*\\*50"),
+        (lambda: Integer(0, 9, log=True), "low > 0"),
+        (lambda: Integer(2, 8, log=True, step=2), "no step"),
+        (lambda: Integer(0, 9, step=2), "divide"),
+        (lambda: Integer(0, 9, step=0), "positive"),
+        (lambda: Space(n=Integer(2, 8, step=2)).to_unit({"n": 5}), "2 plus a multiple of 2"),
         (lambda: Choice(["a"]), "at least two"),
         (lambda: Choice("ab"), "at least two"),
         (lambda: Choice([1, 2, 1]), "repeated"),

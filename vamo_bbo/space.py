@@ -103,45 +103,78 @@ class Integer:
     ----------
     low, high : int
         Bounds, ``low < high``.
+    log : bool, default False
+        Search the logarithm (``low > 0``): a number of trees, of samples, the width of a layer.
+    step : int > 0, default 1
+        Distance of neighbors, of which ``high - low`` is a multiple; not with ``log``.
 
     Raises
     ------
     OptionError
-        The bounds are not whole numbers, not increasing, or more than 2**50 apart.
+        The bounds are not whole numbers, not increasing, more than 2**50 levels apart, or not positive with
+        ``log=True``; ``step`` does not divide their difference.
 
     Examples
     --------
     >>> layers = Integer(1, 4)
     >>> [layers.from_unit(u) for u in (0.0, 0.3, 1.0)]
     [1, 2, 4]
+    >>> trees = Integer(1, 1000, log=True)
+    >>> [trees.from_unit(u) for u in (0.0, 0.5, 1.0)]
+    [1, 22, 1000]
+    >>> Integer(32, 128, step=32).from_unit(0.3)
+    64
     """
 
     low: int
     high: int
+    log: bool = False
+    step: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("low", "high"):
+        for name in ("low", "high", "step"):
             object.__setattr__(self, name, _whole("Integer", name, getattr(self, name)))
         if not self.low < self.high:
             raise OptionError(f"Integer: needs low < high, got low={self.low}, high={self.high}.")
+        if self.step < 1 or (self.high - self.low) % self.step:
+            got = f"low={self.low}, high={self.high}, step={self.step}"
+            raise OptionError(f"Integer: step must be positive and divide high - low, got {got}.")
+        if self.log and (self.low < 1 or self.step > 1):
+            raise OptionError(f"Integer: log=True needs low > 0 and no step, got low={self.low}, step={self.step}.")
         if self.levels > _MAX_LEVELS:
             raise OptionError(f"Integer: at most 2**50 levels, got low={self.low}, high={self.high}.")
 
     @property
     def levels(self) -> int:
-        """Number of values; level k sits at (k + 1/2) / levels of the unit interval."""
-        return self.high - self.low + 1
+        """Number of cells of the unit interval: one for each value, with ``log`` at least one."""
+        if self.log:
+            return math.ceil(self._decades * (self.high + 0.5))
+        return (self.high - self.low) // self.step + 1
+
+    @property
+    def _decades(self) -> float:
+        """Length of the logarithmic axis, on which a value v reaches from v - 1/2 to v + 1/2."""
+        return math.log((self.high + 0.5) / (self.low - 0.5))
 
     def from_unit(self, u: float) -> int:
-        """Return the value whose cell of width 1 / levels holds ``u``."""
-        return self.low + _cell(u, self.levels)
+        """Return the value whose cell holds ``u``."""
+        cell = _cell(u, self.levels)
+        if not self.log:
+            return self.low + self.step * cell
+        value = math.floor((self.low - 0.5) * math.exp(self._decades * (cell + 0.5) / self.levels) + 0.5)
+        return min(max(value, self.low), self.high)
 
     def to_unit(self, value: Any) -> float:
         """Return the center of the value's cell."""
         number = _whole("Integer", "value", value)
         if not self.low <= number <= self.high:
             raise OptionError(f"value {value!r} is outside [{self.low}, {self.high}].")
-        return (number - self.low + 0.5) / self.levels
+        if (number - self.low) % self.step:
+            raise OptionError(f"value {value!r} is not {self.low} plus a multiple of {self.step}.")
+        if not self.log:
+            return ((number - self.low) // self.step + 0.5) / self.levels
+        ends = (math.log((number + side) / (self.low - 0.5)) for side in (-0.5, 0.5))
+        return (_cell(0.5 * sum(ends) / self._decades, self.levels) + 0.5) / self.levels
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +290,7 @@ class Space:
 
     @property
     def levels(self) -> IndexArray:
-        """Per coordinate: 0 for Real, n for an Integer of n values, -n for a Choice of n; shape (d,)."""
+        """Per coordinate: 0 for Real, n for an Integer of n cells, -n for a Choice of n; shape (d,)."""
         return np.array([p.levels for p in self._free.values()], dtype=np.int64)
 
     @property

@@ -27,8 +27,8 @@ def _space_of(distributions: dict[str, BaseDistribution]) -> Space:
     for name, d in distributions.items():
         if isinstance(d, FloatDistribution) and d.step is None:
             parameters[name] = Real(d.low, d.high, d.log)
-        elif isinstance(d, IntDistribution) and d.step == 1 and not d.log:
-            parameters[name] = Integer(d.low, d.high)
+        elif isinstance(d, IntDistribution):
+            parameters[name] = Integer(d.low, d.high, d.log, d.step)
         elif isinstance(d, CategoricalDistribution):
             parameters[name] = Choice(list(d.choices))
     return Space(parameters)
@@ -38,13 +38,13 @@ class VamoSampler(BaseSampler):  # type: ignore[misc]
     """Sample the parameters of an Optuna study with one of our solvers.
 
     The solver takes over after the first trial, when the search space is known; parameters it cannot search (stepped
-    floats, logarithmic integers, parameters that not every trial has) are drawn at random. Failed and pruned trials are
+    floats, parameters that not every trial has) are drawn at random. Failed and pruned trials are
     failed evaluations. Minimization and maximization; one objective.
 
     Parameters
     ----------
-    method : str or solver, default "spsa"
-        The solver; Integer and categorical parameters need "bayes" or "cma".
+    method : str or solver, default "bayes"
+        The solver; integers and categories need "bayes" or "cma".
     rng : None, int or Generator
         Seed.
 
@@ -53,13 +53,16 @@ class VamoSampler(BaseSampler):  # type: ignore[misc]
     >>> import optuna
     >>> from vamo_bbo.integrations.optuna import VamoSampler
     >>> optuna.logging.set_verbosity(optuna.logging.ERROR)
-    >>> study = optuna.create_study(sampler=VamoSampler("spsa", rng=0))
-    >>> study.optimize(lambda trial: (trial.suggest_float("a", 0, 4) - 1) ** 2, n_trials=60)
-    >>> study.best_value < 0.5
+    >>> study = optuna.create_study(sampler=VamoSampler(rng=0))
+    >>> def objective(trial):
+    ...     trees = trial.suggest_int("trees", 1, 1000, log=True)
+    ...     return (trial.suggest_float("a", 0, 4) - 1) ** 2 + abs(trees - 100) / 100
+    >>> study.optimize(objective, n_trials=40)
+    >>> study.best_value < 0.1
     True
     """
 
-    def __init__(self, method: Any = "spsa", rng: Any = None) -> None:
+    def __init__(self, method: Any = "bayes", rng: Any = None) -> None:
         self.method, self.seed = method, seed_of(rng)
         self.random = RandomSampler(seed=self.seed % 2**32)
         self.optimizer: Optimizer | None = None
@@ -119,7 +122,7 @@ def _distribution(parameter: Any) -> BaseDistribution:
     if isinstance(parameter, Real):
         return FloatDistribution(parameter.low, parameter.high, log=parameter.log)
     if isinstance(parameter, Integer):
-        return IntDistribution(parameter.low, parameter.high)
+        return IntDistribution(parameter.low, parameter.high, log=parameter.log, step=parameter.step)
     return CategoricalDistribution(list(parameter.options))
 
 
