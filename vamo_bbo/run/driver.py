@@ -260,6 +260,7 @@ class _Loop:
             run.status = status.code
             raise _Stop
         if run.nit >= self.maxiter:
+            self.drain()
             self.stop(Code.MAXITER)
         if self.budget.max_failures is not None and run.failures.count > self.budget.max_failures:
             self.stop(Code.FAILURES, f"max_failures={self.budget.max_failures}")
@@ -273,12 +274,25 @@ class _Loop:
                 self.in_flight[probe[0]] = probe
             self.executor.submit(self.run.state, fresh)
         elif not self.in_flight:
+            self.drain()
             self.stop(
                 Code.MAXFEV if limit == "maxfev" else Code.MAXJEV,
                 # The user's number: the ledger's may leave out what the answer's own evaluation needs.
                 f"{limit}={getattr(self.budget, limit) or getattr(self.run.ledger, limit):.0f}; "
                 f"{len(fresh)} more evaluations do not fit",
             )
+
+    def drain(self) -> None:
+        """Wait for what rounds did not wait for: it is counted, and its values are paid for.
+
+        A worker that hangs holds this up no longer than a round: until ``eval_timeout``, ``max_time`` or Ctrl-C.
+        """
+        while self.late and perf_counter() <= self.deadline:
+            left = None if self.deadline == math.inf else self.deadline - perf_counter()
+            answers = self.executor.collect(left)
+            if not answers:
+                break
+            self.take(answers)
 
     def reuse(self, fresh: Sequence[Probe]) -> list[Probe]:
         """Tell the known answer of x0 to a probe that asks for that very point; return the other probes."""

@@ -89,6 +89,9 @@ class JournaledExecutor:
         JournalWriteError
             The new answers could not be stored; they are lost to the run as well, which ends.
         """
+        if not self.found and not self.under_way and self.journal.replaying:  # what came when no round was left
+            self.found = self.journal.late(None)
+            self.replayed += len(self.found)
         if self.found:
             answers, self.found = self.found, []
             return answers
