@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -238,3 +239,65 @@ def test_it_goes_on_from_a_better_point_of_others(rounds):
     assert not {p.id for p in stale} & {p.id for p in solver.ask(state)}  # answers of the round given up are stale
     state = told(solver, state)
     np.testing.assert_allclose(solver.recommend(state), 1.0, atol=1e-3)
+
+
+class Rounds:
+    """A map-like pool that counts how often it is called."""
+
+    def __init__(self):
+        self.sizes = []
+
+    def __call__(self, function, points):
+        points = list(points)
+        self.sizes.append(len(points))
+        return [function(point) for point in points]
+
+
+def few_digits(x):
+    return float(f"{np.sum((x - 0.3) ** 4) + np.sum(x**2):.6g}")
+
+
+@pytest.mark.parametrize("n_points", [3, 6, 50])
+@pytest.mark.parametrize(
+    ("fun", "bounds", "dtype"),
+    [
+        (rosenbrock, None, float),
+        (rosenbrock, [(-2.0, 0.8)] * 5, float),
+        (lambda x: np.nan if x[0] > 0.5 else rosenbrock(x), None, float),
+        (few_digits, None, float),
+        (lambda x: float(rosenbrock(x)), None, np.float32),
+    ],
+)
+def test_what_is_evaluated_ahead_saves_rounds_and_changes_nothing_else(fun, bounds, dtype, n_points):
+    ends, pools = [], []
+    for count in (1, n_points):
+        pools.append(Rounds())
+        x0 = np.array([-1.2, 1.0, -0.5, 0.4, 0.1], dtype=dtype)
+        solver = vb.fd_bfgs(n_points=count)
+        ends.append(vb.minimize(fun, x0, method=solver, bounds=bounds, workers=pools[-1], maxfev=5000))
+    alone, ahead = ends
+    assert ahead.x.tobytes() == alone.x.tobytes()
+    assert (ahead.nit, ahead.status) == (alone.nit, alone.status)
+    rounds = [sum(-(-size // n_points) for size in pool.sizes) for pool in pools]
+    assert rounds[1] < 0.95 * rounds[0]
+    assert sum(pools[1].sizes) < 2.5 * sum(pools[0].sizes)
+
+
+def test_values_ahead_go_with_the_state():
+    """A round that is answered in parts, in any order, by a state that was pickled in between."""
+    solver = vb.fd_bfgs(n_points=4)
+    state = solver.init(np.array([-1.2, 1.0, 0.5]), seed=0, backend="numpy", info=ProblemInfo())
+    while solver.status(state) is None:
+        for probe in reversed(solver.ask(state)):
+            state = pickle.loads(pickle.dumps(state))
+            late = probe.id[3] == 2 and len(solver.ask(state)) == 4
+            state = solver.tell(
+                state, [Answer(probe.id, error=LATE) if late else Answer(probe.id, rosenbrock(probe.point))]
+            )
+    assert rosenbrock(solver.recommend(state)) < 1e-9
+
+
+@pytest.mark.parametrize("n_points", [0, 2.0, True])
+def test_points_of_a_round_are_counted(n_points):
+    with pytest.raises(vb.OptionError, match="n_points must be a whole number >= 1"):
+        vb.fd_bfgs(n_points=n_points)

@@ -41,9 +41,10 @@ def bounds_of(state: State) -> tuple[FloatArray, FloatArray]:
     return info.lower.astype(np.float64), info.upper.astype(np.float64)
 
 
-def legs_of(state: State) -> list[tuple[int, float]]:
-    """Return the variables that the open round changes, and by how much."""
-    x, steps = state.arrays["x"].astype(np.float64), _steps(state)
+def legs_of(state: State, x: FloatArray | None = None) -> list[tuple[int, float]]:
+    """Return the variables that the open round changes, and by how much; with a point x, those of a gradient there."""
+    x = state.arrays["x"].astype(np.float64) if x is None else x
+    steps = _steps(state, x)
     lower, upper = bounds_of(state)
     up, down = (x + steps <= upper) & (steps > 0), (x - steps >= lower) & (steps > 0)
     if state.phase == MIRROR:
@@ -56,11 +57,11 @@ def legs_of(state: State) -> list[tuple[int, float]]:
     return [(int(k), sign * steps[k]) for side, sign in ((up, 1.0), (down, -1.0)) for k in np.flatnonzero(side)]
 
 
-def _steps(state: State) -> FloatArray:
-    """Return by how much the open round changes each variable; 0 where it is fixed."""
-    x = state.arrays["x"]
+def _steps(state: State, x: FloatArray) -> FloatArray:
+    """Return by how much the open round changes each variable around x; 0 where it is fixed."""
     lower, upper = bounds_of(state)
-    share = REACH if state.phase == CURVATURE else float(np.finfo(x.dtype).eps) ** RUNGS[int(state.scalars["rung"])]
+    eps = float(np.finfo(state.arrays["x"].dtype).eps)
+    share = REACH if state.phase == CURVATURE else eps ** RUNGS[int(state.scalars["rung"])]
     steps: FloatArray = np.minimum(share * np.maximum(1.0, np.abs(x)), 0.5 * (upper - lower))  # a side has half the box
     return steps
 
@@ -71,7 +72,8 @@ def slope_of(state: State) -> FloatArray:
     0 where these failed, and what it was before where they came too late.
     """
     arrays, f = state.arrays, state.scalars["value"]
-    x, steps = arrays["x"], _steps(state)
+    x = arrays["x"]
+    steps = _steps(state, x)
     ups, downs = ((x + sign * steps).astype(x.dtype) - x.astype(np.float64) for sign in (1.0, -1.0))
     plus, minus = arrays["plus"], arrays["minus"]
     above, below = np.isfinite(plus), np.isfinite(minus)

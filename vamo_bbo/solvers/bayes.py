@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vamo_bbo._errors import CapabilityError, OptionError
+from vamo_bbo._errors import CapabilityError
 from vamo_bbo._typing import Array, FloatArray
 from vamo_bbo.core.late import LATE, STALEST, Late, take_late
 from vamo_bbo.core.solver import State, Status
 from vamo_bbo.core.types import Answer, Probe, ProbeId, ProblemInfo
+from vamo_bbo.solvers._placing import check_points
 from vamo_bbo.solvers._process import Process, fitted, log_improvement, start_of
 
 __all__ = ["BayesianOptimization", "bayes"]
@@ -99,9 +100,7 @@ class BayesianOptimization:
     n_points: int = 1
 
     def __post_init__(self) -> None:
-        n = self.n_points
-        if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
-            raise OptionError(f"bayes: n_points must be a whole number >= 1, got {n!r}.")
+        check_points("bayes", self.n_points)
 
     @property
     def handles_levels(self) -> bool:
