@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import vamo_bbo as vb
+from vamo_bbo.core.types import Answer, ProblemInfo
 from vamo_bbo.solvers._regression import fit, trust_region_step
 
 D = 3
@@ -222,3 +223,73 @@ def test_points_that_are_all_the_same_give_a_finite_model():
 def test_a_bad_patience_is_refused(patience):
     with pytest.raises(vb.OptionError, match="patience must be a positive number"):
         vb.quadratic(patience=patience)
+
+
+def bowl(seed=0, noise=0.1, fails=()):
+    rng, calls = np.random.default_rng(seed), []
+
+    def fun(x):
+        calls.append(np.array(x))
+        if len(calls) in fails:
+            raise RuntimeError("diverged")
+        return float(((x - 1.0) ** 2).sum() + noise * rng.normal())
+
+    return fun, calls
+
+
+def test_rounds_have_as_many_points_as_wanted_apart_and_inside_the_bounds():
+    fun, calls = bowl()
+    solver = vb.quadratic(n_points=6)
+    result = vb.minimize(fun, np.zeros(4), method=solver, noisy=True, rng=1, maxfev=200, bounds=[(-0.5, 0.9)] * 4)
+    assert all(((x >= -0.5) & (x <= 0.9)).all() for x in calls)
+    np.testing.assert_allclose(result.x, 0.9, atol=0.2)
+    state = solver.init(np.zeros(4), seed=1, backend="numpy", info=ProblemInfo(noisy=True))
+    sizes, pairs = [], 0
+    for _ in range(20):
+        points = [probe.point for probe in solver.ask(state)]
+        sizes.append(len(points))
+        distinct = len({point.tobytes() for point in points})
+        pairs += distinct < len(points)
+        assert distinct >= len(points) - 1
+        state = solver.tell(state, [Answer(p.id, fun(p.point)) for p in solver.ask(state)])
+    assert sizes == [6] * 20
+    assert pairs > 1  # two values at the center, now and then
+
+
+def test_rounds_of_many_points_come_closer_than_as_many_of_one():
+    far = []
+    for n_points in (1, 8):
+        ends = []
+        for seed in range(4):
+            fun, _ = bowl(seed)
+            solver = vb.quadratic(n_points=n_points)
+            state = solver.init(np.full(5, 3.0), seed=seed, backend="numpy", info=ProblemInfo(noisy=True))
+            for _ in range(15):
+                state = solver.tell(state, [Answer(p.id, fun(p.point)) for p in solver.ask(state)])
+            ends.append(np.linalg.norm(solver.recommend(state) - 1.0))
+        far.append(np.median(ends))
+    assert far[1] < 0.5 * far[0]
+
+
+def test_the_center_does_not_move_to_a_step_that_failed():
+    fun, _ = bowl()
+    solver = vb.quadratic(n_points=4)
+    state = solver.init(np.full(3, 3.0), seed=0, backend="numpy", info=ProblemInfo(noisy=True))
+    for _ in range(12):
+        probes = solver.ask(state)
+        before = solver.recommend(state).copy()
+        answers = [Answer(p.id, fun(p.point)) for p in probes[1:]]
+        state = solver.tell(state, [Answer(probes[0].id, error="diverged"), *answers])
+        np.testing.assert_array_equal(solver.recommend(state), before)
+
+
+def test_exact_values_leave_a_round_well_placed():
+    """Without noise the Hessian is known exactly, and what the placing knows of noise would be zero."""
+    solver = vb.quadratic(n_points=8)
+    result = vb.minimize(lambda x: float(((x - 1.0) ** 2).sum()), np.zeros(3), method=solver, rng=0, maxfev=200)
+    assert result.fun < 1e-6
+
+
+def test_n_points_is_a_number_of_points():
+    with pytest.raises(vb.OptionError, match=r"quadratic: n_points must be a whole number >= 1, got 1\.5"):
+        vb.quadratic(n_points=1.5)

@@ -41,6 +41,8 @@ class Fit:
         Variance of one value, at least the ``floor`` that was given.
     residual : float
         The same without the floor: noise and what a quadratic does not explain.
+    ratio : float
+        Scale of the Hessian's prior over that of the noise.
     """
 
     value: float
@@ -48,6 +50,7 @@ class Fit:
     hessian: FloatArray
     variance: float
     residual: float
+    ratio: float
     _rows: FloatArray
     _roots: FloatArray
     _triangle: FloatArray
@@ -56,7 +59,6 @@ class Fit:
     _cross: FloatArray
     _inner: FloatArray
     _eigen: FloatArray
-    _ratio: float
 
     def at(self, s: FloatArray) -> float:
         """Return the modeled change from the origin to ``s``."""
@@ -64,13 +66,13 @@ class Fit:
 
     def errors(self, rows: FloatArray) -> FloatArray:
         """Return the standard errors of :meth:`at` for the rows, (m, d) -> (m,)."""
-        k = 0.5 * (self._rows @ rows.T) ** 2 * self._roots[:, None] * self._ratio
-        own = 0.5 * (rows * rows).sum(axis=1) ** 2 * self._ratio
+        k = 0.5 * (self._rows @ rows.T) ** 2 * self._roots[:, None] * self.ratio
+        own = 0.5 * (rows * rows).sum(axis=1) ** 2 * self.ratio
         wanted = np.vstack([np.zeros(len(rows)), rows.T])
         b = np.linalg.solve(self._triangle.T, wanted)
         free = self._rest.T @ k - self._cross.T @ b
         var = own - 2.0 * (b * (self._range.T @ k)).sum(axis=0) + (b * (self._inner @ b)).sum(axis=0)
-        var -= (free * free / (1.0 + self._ratio * self._eigen)[:, None]).sum(axis=0)
+        var -= (free * free / (1.0 + self.ratio * self._eigen)[:, None]).sum(axis=0)
         errors: FloatArray = np.sqrt(self.variance * np.maximum(var, 0.0))
         return errors
 
@@ -126,6 +128,7 @@ def _fit(rows: FloatArray, values: FloatArray, spread: FloatArray, floor: float)
         ratio * (rows.T * (w * roots)) @ rows,
         max(residual, floor, _TINY),
         residual,
+        ratio,
         rows,
         roots,
         triangle,
@@ -134,7 +137,6 @@ def _fit(rows: FloatArray, values: FloatArray, spread: FloatArray, floor: float)
         ratio * range_.T @ kernel @ rest,
         np.eye(d + 1) + ratio * range_.T @ kernel @ range_,
         eigen,
-        ratio,
     )
 
 

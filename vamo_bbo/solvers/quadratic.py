@@ -13,6 +13,7 @@ from vamo_bbo._errors import CapabilityError, OptionError
 from vamo_bbo._typing import Array, FloatArray
 from vamo_bbo.core.solver import State, Status
 from vamo_bbo.core.types import Answer, Probe, ProbeId, ProblemInfo
+from vamo_bbo.solvers._placing import check_points, in_unit_ball, well_placed
 from vamo_bbo.solvers._regression import Fit, fit, trust_region_step
 
 __all__ = ["QuadraticRegression", "quadratic"]
@@ -39,7 +40,7 @@ SMALLEST, LARGEST = 1e-8, 1e3
 """Limits of the radius, relative to the first."""
 
 
-def quadratic(radius: float = 0.1, patience: float = math.inf) -> QuadraticRegression:
+def quadratic(radius: float = 0.1, patience: float = math.inf, n_points: int = 1) -> QuadraticRegression:
     """Trust region whose model, a quadratic, is a regression: for noisy functions of up to some 30 variables.
 
     Parameters
@@ -50,6 +51,8 @@ def quadratic(radius: float = 0.1, patience: float = math.inf) -> QuadraticRegre
     patience : float > 0, default inf
         The run converges when the center's value, as the model knows it, has not fallen by more than the noise of one
         value in ``patience (d + 1)`` values. Default: it goes on to average the noise for as long as the budget lasts.
+    n_points : int >= 1, default 1
+        Points per round, which several workers evaluate at the same time.
 
     Returns
     -------
@@ -59,7 +62,7 @@ def quadratic(radius: float = 0.1, patience: float = math.inf) -> QuadraticRegre
     Raises
     ------
     OptionError
-        ``radius`` or ``patience`` is not a positive number.
+        ``radius`` or ``patience`` is not a positive number, or ``n_points`` not a whole number >= 1.
 
     Notes
     -----
@@ -74,9 +77,10 @@ def quadratic(radius: float = 0.1, patience: float = math.inf) -> QuadraticRegre
       the model changes by less than 10 sigma over the region (noise hides it);
     * two values at the center, where residuals and noise disagree: noise may depend on x.
 
-    So the region never shrinks to where noise decides. One point per round (the first has ``d + 2``): it uses no more
-    workers than one. A failed point is left out, and halves the radius. Time per round: O(150^3); memory 1000 d.
-    The recommended point is the center.
+    So the region never shrinks to where noise decides. The first round has ``d + 2`` points, every other one, or
+    ``n_points``: then each has the point ``s``, the two at the center where they are due, and as many more as are
+    missing where the model, which knows the others of the round, is the most uncertain. A failed point is left out, and
+    halves the radius. Time per round: O(150^3); memory 1000 d. The recommended point is the center.
 
     References
     ----------
@@ -96,7 +100,7 @@ def quadratic(radius: float = 0.1, patience: float = math.inf) -> QuadraticRegre
     >>> bool(abs(result.x - 1).max() < 0.1)
     True
     """
-    return QuadraticRegression(radius, patience)
+    return QuadraticRegression(radius, patience, n_points)
 
 
 class _Plan(NamedTuple):
@@ -108,6 +112,7 @@ class _Plan(NamedTuple):
     step: FloatArray | None = None
     promise: float = 0.0
     error: float = 0.0
+    pair: int | None = None  # where the first of two values at the center is
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +121,10 @@ class QuadraticRegression:
 
     radius: float = 0.1
     patience: float = math.inf
+    n_points: int = 1
 
     def __post_init__(self) -> None:
+        check_points("quadratic", self.n_points)
         if not self.patience > 0:
             raise OptionError(f"quadratic: patience must be a positive number, got {self.patience!r}.")
         if not (self.radius > 0 and math.isfinite(self.radius)):
@@ -143,7 +150,7 @@ class QuadraticRegression:
         state.arrays["points"], state.arrays["values"] = _known(info, x0.size, APART * first)
         state.versions |= {"points": 0, "values": 0}
         state.scalars = {"radius": first, "first": first, "quiet": 0.0, "checked": 0.0, "told": 0.0, "ignored": 0.0}
-        state.scalars |= {"step_size": first, "level": math.inf, "level_at": 0.0}
+        state.scalars |= {"n_points": float(self.n_points), "step_size": first, "level": math.inf, "level_at": 0.0}
         return state
 
     def ask(self, state: State) -> tuple[Probe, ...]:
@@ -218,23 +225,51 @@ def _planned(state: State) -> _Plan:
     if state.step == 0 and state.attempt == 0:
         legs = np.eye(d) * np.where(_room(state)[1] >= 1.0, radius, -radius)
         legs = legs[: 0 if len(state.arrays["values"]) > d + 1 else d]
-        return _Plan("start", [x] * (2 if state.info.noisy else 1) + [x + leg for leg in legs])
-    generator = np.random.Generator(np.random.Philox(key=state.seed, counter=(state.step << 128) + state.attempt))
-    drawn = generator.standard_normal((DRAWN, d))
-    drawn *= generator.random((DRAWN, 1)) ** (1.0 / d) / np.linalg.norm(drawn, axis=1, keepdims=True)
-    drawn = drawn.clip(*_room(state))
+        start = [x] * (2 if state.info.noisy else 1) + [x + leg for leg in legs]
+        return _Plan("start", start + _further(state, start, 1.0), pair=0 if state.info.noisy else None)
+    drawn, alone = _drawn(state, DRAWN), scalars["n_points"] == 1
     if len(state.arrays["values"]) < d + 2:
-        return _Plan("explore", [x + radius * drawn[0]])
+        points = [x + radius * drawn[0]]
+        return _Plan("explore", points + _further(state, points, 1.0))
     model, noise = _model(state), _noise(state)
     differs = not noise / 3.0 < model.residual < 3.0 * noise
-    if noise > 0.0 and differs and scalars["told"] - scalars["checked"] > d + 1:
-        return _Plan("check", [x, x])
+    check = noise > 0.0 and differs and scalars["told"] - scalars["checked"] > d + 1
+    if check and alone:
+        return _Plan("check", [x, x], pair=0)
     s = trust_region_step(model.slope, model.hessian, *_room(state))
     promise, error = -model.at(s), float(model.errors(s[None])[0])
-    if promise > error or scalars["quiet"] % 3 == 2:
-        return _Plan("step", [x + radius * s], model, s, promise, error)
+    if promise > error or scalars["quiet"] % 3 == 2 or not alone:
+        points = [x + radius * s, *([x, x] if check else [])]
+        points += _further(state, points, model.ratio)
+        return _Plan("step", points, model, s, promise, error, 1 if check else None)
     k = int(np.argmax(model.errors(drawn)))
     return _Plan("explore", [x + radius * drawn[k]], model, s, promise, error)
+
+
+def _drawn(state: State, count: int) -> FloatArray:
+    """Return random points of the region, in radii around the center."""
+    generator = np.random.Generator(np.random.Philox(key=state.seed, counter=(state.step << 128) + state.attempt))
+    return in_unit_ball(generator, count, state.arrays["x"].size).clip(*_room(state))
+
+
+def _further(state: State, points: list[FloatArray], ratio: float) -> list[FloatArray]:
+    """Return what fills a round: points where the model, which knows the others of the round, is the least certain."""
+    count = -len(points) % int(state.scalars["n_points"])
+    if count == 0:
+        return []
+    x, radius = state.arrays["x"].astype(np.float64), state.scalars["radius"]
+    rows, far = _distances(state)
+    near = rows[far <= REACH][-max(MOST, 2 * x.size) :]
+    known = np.vstack([near, (np.array(points) - x) / radius])
+    drawn = _drawn(state, DRAWN + 10 * count)
+    chosen = well_placed(known, _spread(np.linalg.norm(known, axis=1)), drawn, count, ratio)
+    return [x + radius * drawn[k] for k in chosen]
+
+
+def _spread(far: FloatArray) -> FloatArray:
+    """Return the variances of values relative to one in the region, which a quadratic explains the better."""
+    spread: FloatArray = np.maximum(1.0, far).clip(max=100.0) ** 4
+    return spread
 
 
 def _room(state: State) -> tuple[FloatArray, FloatArray]:
@@ -258,8 +293,7 @@ def _model(state: State) -> Fit:
     used = np.flatnonzero(far <= REACH)[-max(MOST, 2 * d) :]
     if used.size < d + 2 + d // 2:
         used = np.argsort(far, kind="stable")[: d + 2 + d // 2]
-    spread = np.maximum(1.0, far[used]).clip(max=100.0) ** 4
-    return fit(rows[used], state.arrays["values"][used], spread, _noise(state))
+    return fit(rows[used], state.arrays["values"][used], _spread(far[used]), _noise(state))
 
 
 def _noise(state: State) -> float:
@@ -284,15 +318,15 @@ def _close(state: State) -> None:
     _remember(state, np.array(plan.points)[good], values[good])
     if plan.model is not None:
         _note_level(state, plan.model)
-    twice = plan.kind == "check" or (plan.kind == "start" and state.info.noisy)
-    if twice and good[:2].all():
-        state.arrays["pairs"] = np.append(state.arrays["pairs"], values[0] - values[1])[-REPEATS:]
+    if plan.pair is not None and good[plan.pair : plan.pair + 2].all():
+        difference = values[plan.pair] - values[plan.pair + 1]
+        state.arrays["pairs"] = np.append(state.arrays["pairs"], difference)[-REPEATS:]
         state.scalars["checked"] = state.scalars["told"]
         state.scalars["noise_variance"] = _noise(state)
     if plan.kind == "step":
         _judge(state, plan, float(values[0]))
-    elif plan.kind == "explore" and plan.model is not None:
-        _explored(state, plan.model)
+    if plan.model is not None and (plan.kind == "explore" or (len(plan.points) > 1 and plan.promise <= plan.error)):
+        _explored(state, plan.model, len(plan.points))
     state.step, state.attempt = state.step + 1, 0
     state.scalars["step_size"] = state.scalars["radius"]
 
@@ -335,7 +369,7 @@ def _judge(state: State, plan: _Plan, value: float) -> None:
     assert plan.step is not None
     model, variance, promise = _model(state), _noise(state), plan.promise
     gain, noise = -model.at(plan.step), math.sqrt(variance)
-    far_above = value > model.value + 2.0 * math.sqrt(model.variance)
+    far_above = not value <= model.value + 2.0 * math.sqrt(model.variance)  # or failed
     significant = promise > 2.5 * plan.error or model.residual > WRONG * variance
     if (far_above or gain < 0.25 * promise) and significant and _range_of(model) > 3.0 * noise:
         _resize(state, 0.5)
@@ -346,9 +380,9 @@ def _judge(state: State, plan: _Plan, value: float) -> None:
         _move(state, plan.points[0])
 
 
-def _explored(state: State, model: Fit) -> None:
+def _explored(state: State, model: Fit, count: int) -> None:
     """Change the radius where exploration has made no promise significant."""
-    state.scalars["quiet"] += 1.0
+    state.scalars["quiet"] += count
     d = model.slope.size
     within = int((_distances(state)[1] <= REACH).sum())
     if within < min(MOST, 1.5 * (d + 1)) or state.scalars["quiet"] < max(2, d // 2):
