@@ -15,7 +15,7 @@ from vamo_bbo.run.best import Best
 from vamo_bbo.run.driver import OnStep, Run, drive
 from vamo_bbo.run.executors import Executor, resolve
 from vamo_bbo.run.executors.quorum import QuorumExecutor
-from vamo_bbo.run.failures import FailurePolicy, JournalWriteError
+from vamo_bbo.run.failures import FailurePolicy, JournalWriteError, PoolBroken
 from vamo_bbo.run.fingerprint import fingerprint
 from vamo_bbo.run.history import History, StepRecord
 from vamo_bbo.run.ledger import Ledger
@@ -105,6 +105,9 @@ def run_solver(
             settled = settle(run)
         except JournalWriteError as error:
             run.end(Code.JOURNAL, text=str(error))
+            settled = settle(run)
+        except PoolBroken as error:
+            run.end(Code.WORKERS, text=str(error))
             settled = settle(run)
         result = result_of(run, settled)
         if store is not None and run.code not in ABANDONED:

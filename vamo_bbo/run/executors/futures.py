@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from vamo_bbo._typing import Array
 from vamo_bbo.core.points import materialize
 from vamo_bbo.core.solver import State
 from vamo_bbo.core.types import Answer, Probe
@@ -73,6 +74,7 @@ class FuturesExecutor(InProcess):
     def __init__(self, objective: Objective, pool: Any) -> None:
         self.objective, self.pool = objective, pool
         self.local = isinstance(pool, cf.ThreadPoolExecutor)
+        self.count = getattr(pool, "_max_workers", 1)
         self.blob: bytes | None = None
         self.digest = ""
         self.tasks: dict[Any, _Task] = {}
@@ -86,24 +88,38 @@ class FuturesExecutor(InProcess):
             x = state.arrays["x"]
             for probe in probes:
                 slim, z = probe._replace(point=None), materialize(state, probe, np.empty_like(x))
-                task = _Task(probe, Point(slim, z, state.seed))
-                self._start(task, self.objective.evaluate, slim, z, state.seed)
+                self._send(_Task(probe, Point(slim, z, state.seed)))
             return
-        if self.blob is None:  # only now: the evaluation of x0 completes the objective
-            self.blob = dumps(self.objective)
-            self.digest = hashlib.sha256(self.blob).hexdigest()
         for probe, message in messages(state, probes, self.shared):
             self._send(_Task(probe, message))
+
+    def evaluate(self, tasks: Sequence[tuple[Probe, Array]], seed: int) -> list[Answer]:
+        """Evaluate at given points in the pool."""
+        got: dict[Any, Answer | None] = {probe.id: None for probe, _ in tasks}
+        for probe, z in tasks:
+            self._send(_Task(probe, Point(probe, z.copy(), seed)))
+        while None in got.values():
+            for answer in self.collect():
+                if answer.id in got:  # not of what the loop has abandoned
+                    got[answer.id] = answer
+        return [answer for answer in got.values() if answer is not None]
 
     def _send(self, task: _Task) -> None:
         """Submit an evaluation with what the workers are known to lack."""
         message = task.message
+        if self.local:
+            assert isinstance(message, Point)
+            self._start(task, self.objective.evaluate, message.probe, message.z, message.seed)
+            return
+        if self.blob is None:  # only now: the evaluation of x0 completes the objective
+            self.blob = dumps(self.objective)
+            self.digest = hashlib.sha256(self.blob).hexdigest()
         if isinstance(message, Handle):
             files = tuple(shared.path for shared in message.arrays.values())
             # Idle workers take the first evaluations of a step: these bring its arrays to workers elsewhere. Later
             # ones find them there; one that does not, twice, brings them itself.
             told = self.told.get(files, 0)
-            if self.elsewhere and (told < getattr(self.pool, "_max_workers", 1) or task.misses > 1):
+            if self.elsewhere and (told < self.count or task.misses > 1):
                 if not told:
                     self.told.clear()
                 self.told[files] = told + 1

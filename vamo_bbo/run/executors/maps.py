@@ -6,11 +6,12 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from vamo_bbo._typing import Array
 from vamo_bbo.core.solver import State
 from vamo_bbo.core.types import Answer, Probe
 from vamo_bbo.run.executors import InProcess
 from vamo_bbo.run.executors.shared import SharedArrays, messages
-from vamo_bbo.run.executors.tasks import Handle, Message, Missing, Tasks
+from vamo_bbo.run.executors.tasks import Handle, Message, Missing, Point, Tasks
 from vamo_bbo.run.objective import Objective
 
 __all__ = ["MapExecutor"]
@@ -80,6 +81,11 @@ class MapExecutor(InProcess):
             if isinstance(task, Handle):
                 self.shared.done(task.probe)
         return answers
+
+    def evaluate(self, tasks: Sequence[tuple[Probe, Array]], seed: int) -> list[Answer]:
+        """Evaluate at given points in one call."""
+        answers = self.mapper(self.function, [Point(probe, z.copy(), seed) for probe, z in tasks]) if tasks else []
+        return list(answers)
 
     def close(self) -> None:
         """Forget what is queued."""
