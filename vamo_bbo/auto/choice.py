@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from vamo_bbo.auto.descent import descent_name
 from vamo_bbo.auto.noisy import REGRESSION
+from vamo_bbo.auto.rounds import is_parallel
 from vamo_bbo.auto.search import has_cma
-from vamo_bbo.auto.smooth import is_parallel
 from vamo_bbo.auto.space import FIRST
 from vamo_bbo.auto.sums import DIFFERENCES, choose_for_sum
 from vamo_bbo.problem import FiniteSum
@@ -68,6 +68,8 @@ def choose(call: Call, noisy: bool) -> Choice:
     if call.has_gradient:
         return Choice("L-BFGS-B", f"exact gradient, {about}")
     if noisy:
+        if is_parallel(call) and d <= REGRESSION:
+            return Choice("quadratic", f"no gradient, {about}, several workers")
         if is_parallel(call) and d <= SMALL and has_cma():
             return Choice("cma", f"no gradient, {about}, several workers")
         return Choice("COBYQA" if d <= SMALL else "spsa", f"no gradient, {about}")
@@ -92,7 +94,8 @@ def few_and_dear(call: Call) -> bool:
 def _of_ours(call: Call, noisy: bool) -> str:
     """Return which of our solvers minimizes a plain function without gradient."""
     common = isinstance(call.noisy, str)  # random numbers: differences of a round are almost free of noise
-    if noisy and not common and call.size <= REGRESSION and call.workers in (None, 1) and not call.vectorized:
+    waits = not (is_parallel(call) and call.asynchronous)  # late answers can join a generation
+    if noisy and not common and call.size <= REGRESSION and waits and not call.vectorized:
         return "quadratic"
     if call.size <= SMALL and not call.vectorized and not common and has_cma():
         return "cma"

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vamo_bbo._typing import Array
-from vamo_bbo.auto.noisy import COMPARED, REPLICATES, lower, re_estimate, value_at
+from vamo_bbo.auto.noisy import COMPARED, REPLICATES, lower, re_estimate
+from vamo_bbo.auto.rounds import values_at
 from vamo_bbo.auto.search import FEWEST, counted, left
 from vamo_bbo.projection import FEASIBLE, projection_of
 from vamo_bbo.run.stop import Code
@@ -96,7 +97,8 @@ def _better(call: Call, watched: Watched, first: tuple[Array, Any], second: tupl
     if violations[0] != violations[1]:
         return second if violations[1] < violations[0] else first
     try:
-        old, new = (np.array([value_at(watched, x, call) for _ in range(COMPARED)]) for x, _ in (first, second))
+        points = np.repeat([first[0], second[0]], COMPARED, axis=0)
+        old, new = np.split(values_at(watched, points, call), 2)
     except StopRun as stop:
         return first[0], stopped(watched, call.x0, stop.code, stop.detail, gradient=False)
     except KeyboardInterrupt:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vamo_bbo._typing import Array
+from vamo_bbo.auto.rounds import points_of_a_round
 from vamo_bbo.auto.units import Coordinates
 from vamo_bbo.core.solver import Solver, State
 from vamo_bbo.core.types import ProblemInfo
@@ -124,7 +125,7 @@ def descent(
     at = Coordinates.around(x, watched, np.ones(x.size) if units is None else units, boxed=False)
     tolerances = {} if call.tol is None else dict.fromkeys(("ftol", "gtol"), call.tol)
     given = {name: value for name, value in call.options.items() if name in ("ftol", "gtol")}
-    solver = fd_bfgs(**{**tolerances, **given})
+    solver = fd_bfgs(**{**tolerances, **given}, n_points=points_of_a_round(call))
     state = _first_state(solver, call, at)
     solver.begin(state, value, None if slope is None else slope[at.free] * at.scale)
     return Descent(_Sloped(solver, state, at.to_x, at))

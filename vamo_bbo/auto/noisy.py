@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vamo_bbo._typing import Array
+from vamo_bbo.auto.rounds import is_parallel, points_of_a_round, values_at
 from vamo_bbo.auto.search import (
     all_but_a_reserve,
     counted,
@@ -46,12 +47,12 @@ from vamo_bbo.scipy_layer.methods import stopped
 from vamo_bbo.scipy_layer.objective import StopRun, Watched
 from vamo_bbo.scipy_layer.stretched import Stretched
 from vamo_bbo.solvers.cma import EvolutionStrategy
-from vamo_bbo.solvers.quadratic import KEPT, quadratic
+from vamo_bbo.solvers.quadratic import KEPT, QuadraticRegression, quadratic
 
 if TYPE_CHECKING:
     from vamo_bbo.minimize import Call
 
-__all__ = ["COMPARED", "REPLICATES", "lower", "re_estimate", "run_noisy", "value_at"]
+__all__ = ["COMPARED", "REPLICATES", "WIDE", "lower", "re_estimate", "run_noisy"]
 
 REPLICATES = 30
 """Most evaluations kept for the answer; at most a tenth of the budget."""
@@ -62,6 +63,8 @@ REGRESSION = 20
 PATIENCE = 6
 """The regression has settled when its level has not fallen by more than the noise in so many times d + 1 values, and
 in as many as a quadratic has coefficients."""
+WIDE = 0.3
+"""First radius of the regression with several workers: it begins at x0, and a round sees all of the region."""
 RESERVE = 0.4
 """Share of what is left that a search leaves for a regression."""
 GENERATIONS = 3
@@ -116,18 +119,19 @@ def run_noisy(call: Call, watched: Watched, units: Array | None) -> Any:
 def _followed(call: Call, watched: Watched, units: Array | None) -> tuple[Any, Array, str]:
     """Run COBYQA and what goes on after it; return the last result, the point to be recommended, and what was run."""
     watched.remember(KEPT)
-    result = _run(call, watched, _model(start_of(call, watched), units))
-    if not _goes_on(result) or left(call, watched) < FEWEST:
-        return result, np.array(result.x), "1 start"
-    assert watched.best_x is not None
-    path = f"COBYQA ended after {watched.nfev} values"
+    path, start = "", start_of(call, watched)
+    if not is_parallel(call):
+        result = _run(call, watched, _model(start, units))
+        if not _goes_on(result) or left(call, watched) < FEWEST:
+            return result, np.array(result.x), "1 start"
+        path, start = f"COBYQA ended after {watched.nfev} values, then ", watched.best_x
     if call.size > REGRESSION:
-        method = population(call, watched, watched.best_x, 1.0 if units is None else units, noisy=True)
+        method = population(call, watched, start, 1.0 if units is None else units, noisy=True)
         result = _run(call, watched, method)
-        return result, method.recommended(), f"{path}, then cma"
-    local = _regression(call, watched, watched.best_x, units)
+        return result, method.recommended(), f"{path}cma"
+    local = _regression(call, watched, start, units)
     result = _run(call, watched, local)
-    path = f"{path}, then quadratic"
+    path = f"{path}quadratic"
     if not may_search(call) or not _settled(call, watched, result):
         return result, local.recommended(), path
     path = f"{path} until {watched.nfev}, then cma and quadratic"
@@ -148,7 +152,7 @@ def _followed(call: Call, watched: Watched, units: Array | None) -> tuple[Any, A
         if better:
             local = _regression(call, watched, search.to_x(search.state.arrays["best"]), units)
         else:
-            local.solver = quadratic()  # without patience: averaging is what is left to do
+            local.solver = _quadratic(call)  # without patience: averaging is what is left to do
         result = _run(call, watched, local)
         if watched.nfev == spent:
             break
@@ -186,9 +190,16 @@ def _regression(call: Call, watched: Watched, x: Array, units: Array | None) -> 
         known_values=values,
     )
     patience = max(PATIENCE, 0.5 * call.size + 1.0)  # times d + 1, the latter is the number of the coefficients
-    solver = quadratic(patience=patience if may_search(call) else math.inf)
+    solver = _quadratic(call, patience if may_search(call) else math.inf)
     state = solver.init(at.of(x.astype(np.float64)), seed=seed_of(call.rng), backend="numpy", info=info)
     return Asked(solver, state, at.to_x)
+
+
+def _quadratic(call: Call, patience: float = math.inf) -> QuadraticRegression:
+    """Return the regression; without patience it goes on averaging."""
+    if is_parallel(call):
+        return quadratic(radius=WIDE, patience=patience, n_points=points_of_a_round(call))
+    return quadratic(patience=patience)
 
 
 def _searched(call: Call, watched: Watched, search: Asked, local: Asked) -> tuple[Any, bool]:
@@ -217,8 +228,8 @@ def _came_back(call: Call, watched: Watched, search: Asked, local: Asked) -> boo
     if not abs(median - level) <= ALIKE * noise:
         return False
     here, there = local.recommended(), search.recommended()
-    values = [value_at(watched, here + share * (there - here), call) for share in BETWEEN]
-    return all(value <= max(level, median) + HILL * noise for value in values)  # a failure is a hill
+    values = values_at(watched, [here + share * (there - here) for share in BETWEEN], call)
+    return bool((values <= max(level, median) + HILL * noise).all())  # a failure is a hill
 
 
 def _is_better(call: Call, watched: Watched, search: Asked, local: Asked) -> bool:
@@ -226,7 +237,7 @@ def _is_better(call: Call, watched: Watched, search: Asked, local: Asked) -> boo
     if search.state.scalars["best_value"] >= local.state.scalars["level"]:
         return False
     points = local.recommended(), search.to_x(search.state.arrays["best"])
-    old, new = (np.array([value_at(watched, point, call) for _ in range(COMPARED)]) for point in points)
+    old, new = np.split(values_at(watched, np.repeat(points, COMPARED, axis=0), call), 2)
     return lower(old, new)
 
 
@@ -256,19 +267,19 @@ def re_estimate(call: Call, watched: Watched, result: Any, x: Array, kept: int) 
     result.x = np.array(x)
     try:
         if luckiest is not None and each > 1 and not np.array_equal(x, luckiest):
-            old, new = (np.array([value_at(watched, point, call) for _ in range(each)]) for point in (x, luckiest))
+            old, new = np.split(values_at(watched, np.repeat([x, luckiest], each, axis=0), call), 2)
             if lower(old, new):
                 result.x = np.array(luckiest)
             kept -= 2 * each
         # the means that chose are biased downwards: the reported one is of new evaluations
-        values = [value_at(watched, result.x, call) for _ in range(kept)]
+        values = values_at(watched, [result.x] * kept, call)
     except (StopRun, KeyboardInterrupt):
         return
-    values = [value for value in values if math.isfinite(value)]
-    if values:
+    values = values[np.isfinite(values)]
+    if values.size:
         result.fun = float(np.mean(values))
-        if len(values) > 1:
-            result.fun_std = float(np.std(values, ddof=1) / math.sqrt(len(values)))
+        if values.size > 1:
+            result.fun_std = float(np.std(values, ddof=1) / math.sqrt(values.size))
 
 
 def lower(old: Array, new: Array) -> bool:
@@ -278,10 +289,3 @@ def lower(old: Array, new: Array) -> bool:
         return old.size < new.size
     error = math.sqrt(np.var(old, ddof=1) / old.size + np.var(new, ddof=1) / new.size)
     return bool(old.mean() - new.mean() > 2.0 * error)
-
-
-def value_at(watched: Watched, x: Array, call: Call) -> float:
-    """Return one value at ``x``, NaN for a failure."""
-    failed = watched.failures.count
-    value = watched.plain(x, call.arguments)
-    return value if watched.failures.count == failed else math.nan

@@ -12,9 +12,10 @@ from vamo_bbo._typing import Array
 from vamo_bbo.auto.choice import Choice, choose, few_and_dear
 from vamo_bbo.auto.constrained import run_noisy_constrained
 from vamo_bbo.auto.descent import DESCENTS
-from vamo_bbo.auto.noisy import run_noisy
+from vamo_bbo.auto.noisy import WIDE, run_noisy
+from vamo_bbo.auto.rounds import generation_of, is_parallel, points_of_a_round
 from vamo_bbo.auto.smooth import PAIRS, descend
-from vamo_bbo.auto.space import differs, points_of_a_round, run_space
+from vamo_bbo.auto.space import differs, run_space
 from vamo_bbo.auto.units import Look, agree, find_units, sizes_of
 from vamo_bbo.problem import FiniteSum
 from vamo_bbo.run.fixed import Fixed
@@ -70,7 +71,7 @@ def run_auto(call: Call) -> Any:
             return stopped(watched, x0, Code.INTERRUPTED)
     choice = choice or choose(call, noisy)
     call.noisy = call.noisy or noisy
-    modelled = noisy and choice.method == "COBYQA" and not call.constrained
+    modelled = noisy and choice.method in ("COBYQA", "quadratic") and not call.constrained
     if watched is not None and noisy and choice.method == "COBYQA" and call.constrained and given is None:
         result = run_noisy_constrained(call, watched)
     elif watched is not None and (modelled or choice.method in DESCENTS):
@@ -80,6 +81,8 @@ def run_auto(call: Call) -> Any:
         result = run_space(call, watched, noisy)
     elif watched is not None:
         call.x_scale = look.units
+        if choice.method == "cma" and call.levels is None:
+            call.options = {"population_size": generation_of(call), **call.options}
         if call.limits.get("maxfev") is not None:
             call.limits = {**call.limits, "maxfev": call.limits["maxfev"] - watched.nfev}
         result = run_call(call, choice.method)
@@ -95,8 +98,10 @@ def run_auto(call: Call) -> Any:
                 call.limits = {**call.limits, name: call.limits[name] - choice.gradients}
         if choice.method == "L-BFGS-B" and call.size <= _FEW:
             call.options = {"maxcor": PAIRS, **call.options}
-        if choice.method == "bayes":
-            call.options = {"n_points": points_of_a_round(call.workers), **call.options}
+        if choice.method in ("bayes", "quadratic"):
+            call.options = {"n_points": points_of_a_round(call), **call.options}
+        if choice.method == "quadratic" and is_parallel(call):
+            call.options = {"radius": WIDE, **call.options}
         result = run_call(call, choice.method)
     if choice.gradients:
         result.njev, result.njev_samples = result.njev + 1, result.njev_samples + choice.gradients
@@ -157,7 +162,7 @@ def _look(call: Call, choice: Choice, watched: Watched, x0: Array, noisy: bool, 
     value = math.nan
     if choice.method in DESCENTS:
         value = number(watched(x0.copy(), *call.arguments))
-    own = choice.method == "COBYQA" or (choice.method == "cma" and not _boxed(watched))
+    own = choice.method in ("COBYQA", "quadratic") or (choice.method == "cma" and not _boxed(watched))
     if given is not None or call.constrained or call.space or not (own or choice.method in DESCENTS):
         return Look(value, given)
     with mapper_of(None if call.vectorized else call.workers) as mapper:

@@ -17,6 +17,7 @@ import numpy as np
 
 from vamo_bbo._typing import Array
 from vamo_bbo.auto.descent import descent
+from vamo_bbo.auto.rounds import generation_of
 from vamo_bbo.auto.units import Coordinates
 from vamo_bbo.core.solver import Solver
 from vamo_bbo.core.types import ProblemInfo
@@ -154,7 +155,8 @@ def population(call: Call, watched: Watched, x: Array, size: float | Array, *, n
     from vamo_bbo.solvers import cma
 
     at = Coordinates.around(x, watched, size)
-    return _started(call, cma(restarts=RESTARTS, restart_strategy="bipop"), at, noisy)
+    solver = cma(restarts=RESTARTS, restart_strategy="bipop", population_size=generation_of(call))
+    return _started(call, solver, at, noisy)
 
 
 def local_population(call: Call, watched: Watched, x: Array, size: Array) -> Asked:

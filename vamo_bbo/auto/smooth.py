@@ -10,6 +10,7 @@ import numpy as np
 
 from vamo_bbo._typing import Array
 from vamo_bbo.auto.descent import Descent, descent, descent_name, model
+from vamo_bbo.auto.rounds import is_parallel
 from vamo_bbo.auto.search import counted, generic, goes_on, has_cma, local_population, may_search, search_on, start_of
 from vamo_bbo.auto.units import Look
 from vamo_bbo.run.stop import Code
@@ -19,7 +20,7 @@ from vamo_bbo.scipy_layer.objective import Watched
 if TYPE_CHECKING:
     from vamo_bbo.minimize import Call
 
-__all__ = ["PAIRS", "descend", "is_parallel"]
+__all__ = ["PAIRS", "descend"]
 
 MODELS = 20
 """Most variables for which a model takes its turns with the descent."""
@@ -64,11 +65,6 @@ def descend(call: Call, watched: Watched, look: Look) -> Any:
     turns = call.size <= STUCK and begun.is_ours and not is_parallel(call)
     result = (_in_turn if turns else _alone)(call, watched, look.units, begun)
     return search_on(call, watched, result, look.units) if goes_on(call, watched) else result
-
-
-def is_parallel(call: Call) -> bool:
-    """Return whether several points are evaluated at the same time."""
-    return call.workers not in (None, 1) and not call.vectorized
 
 
 @dataclass(slots=True)

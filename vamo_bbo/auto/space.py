@@ -9,7 +9,6 @@ parameters are real, what "auto" runs on them (docs/which_method.rst has the mea
 from __future__ import annotations
 
 import math
-import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +16,7 @@ import numpy as np
 from vamo_bbo._errors import EvaluationError
 from vamo_bbo._typing import Array
 from vamo_bbo.auto.noisy import REPLICATES, re_estimate, run_noisy
+from vamo_bbo.auto.rounds import points_of_a_round
 from vamo_bbo.auto.search import FEWEST, RESTARTS, counted, generic, has_cma, may_search
 from vamo_bbo.auto.smooth import descend
 from vamo_bbo.auto.units import Look
@@ -30,12 +30,10 @@ from vamo_bbo.solvers import bayes, cma
 if TYPE_CHECKING:
     from vamo_bbo.minimize import Call
 
-__all__ = ["FIRST", "differs", "points_of_a_round", "run_space"]
+__all__ = ["FIRST", "differs", "run_space"]
 
 FIRST = 200
 """Most values of the first stage where another one can follow."""
-UNKNOWN = 8
-"""Points of a round where nobody knows how many workers there are."""
 
 
 def differs(call: Call, watched: Watched, x0: Array, *, twice: bool) -> bool:
@@ -114,7 +112,7 @@ def _first(call: Call, watched: Watched, noisy: bool, most: float) -> Asked:
         points, values = (column if noisy else column[:1] for column in watched.latest())  # two of x0
     if call.known is not None:
         points, values = np.vstack([points, call.known.points]), np.append(values, call.known.values)
-    solver, x0 = bayes(n_points=points_of_a_round(call.workers)), np.asarray(call.x0, dtype=np.float64)
+    solver, x0 = bayes(n_points=points_of_a_round(call)), np.asarray(call.x0, dtype=np.float64)
     info = _info(call, watched, noisy, known_points=points, known_values=values)
     state = solver.init(x0, seed=seed_of(call.rng), backend="numpy", info=info, horizon=most - watched.nfev)
     return Asked(solver, state, _same)
@@ -130,10 +128,3 @@ def _rest(call: Call, watched: Watched, noisy: bool) -> Asked:
 
 def _same(x: Array) -> Array:
     return x
-
-
-def points_of_a_round(workers: Any) -> int:
-    """Return how many points a round has: as many as there are workers."""
-    if workers is None or isinstance(workers, int):
-        return (os.cpu_count() or 1) if workers == -1 else max(1, workers or 1)
-    return UNKNOWN
