@@ -223,7 +223,7 @@ def with_noise(title: str, problems: dict[str, tuple[Objective, Any]], workers: 
     """Run and print what is left of f(x0) - f*, without noise, at the answers."""
     for noise in NOISES:
         print(f"\n{title}: {len(problems)} problems, noise {noise:g}, {rounds * workers} values, {workers} workers")
-        print(f"{'':10}{'rounds':>10}{'to 0.1':>10}{'to 0.01':>10}{'mean left':>12}")
+        print(f"{'':10}{'rounds':>10}{'to 0.1':>10}{'to 0.01':>10}{'left':>12}")
         left: dict[str, list[float]] = {method: [] for method in NOISY}
         taken: dict[str, list[int]] = {method: [] for method in NOISY}
         for fun, start in problems.values():

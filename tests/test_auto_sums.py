@@ -94,7 +94,8 @@ def test_maxjev_limits_scipys_methods_on_a_sum():
     ("options", "method"),
     [
         ({"noisy": True}, "quadratic"),
-        ({"noisy": True, "workers": 2}, "cma"),
+        ({"noisy": True, "workers": 2}, "quadratic"),
+        ({"noisy": True, "workers": 2, "asynchronous": True}, "cma"),
         ({"noisy": "seed"}, "spsa"),
         ({"noisy": False}, "cma"),
     ],

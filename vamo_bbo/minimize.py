@@ -109,7 +109,8 @@ def minimize(
     rng : None, int, Generator, ...
         What ``numpy.random.default_rng`` accepts.
     workers : int, Executor, Client or map-like
-        Who evaluates: :func:`vamo_bbo.run.executors.resolve`. scipy's methods evaluate finite differences so.
+        Who evaluates: :func:`vamo_bbo.run.executors.resolve`. scipy's methods evaluate finite differences so. "auto"
+        asks for as many points at a time as there are workers, 8 where a pool does not tell.
     vectorized : bool
         ``fun`` takes points as rows, (k, d) -> (k,).
     backend : {"auto", "numpy", "numba", "cupy"}

@@ -3,7 +3,8 @@
 A quadratic model over a trust region averages the noise as long as the region is wide, and comes close in few values.
 When the region has shrunk to where noise decides it is stuck. A model that is fitted to more points than it needs, in a
 region that noise keeps wide, goes on from there, and knows the values that are paid for; with more variables than that
-is affordable for, a population, whose ranking needs no differences (docs/which_method.rst has the measurement).
+is affordable for, a population, whose ranking needs no differences (docs/which_method.rst has the measurement). COBYQA
+asks for one point at a time: with several workers the regression, in rounds of as many points, begins.
 
 Where the user has stated a budget and the regression has settled (its level does not fall by more than the noise any
 more), RESERVE is kept and the rest of what is left goes to restarts of CMA-ES (:mod:`vamo_bbo.auto.search`), which
@@ -124,6 +125,7 @@ def _followed(call: Call, watched: Watched, units: Array | None) -> tuple[Any, A
         result = _run(call, watched, _model(start, units))
         if not _goes_on(result) or left(call, watched) < FEWEST:
             return result, np.array(result.x), "1 start"
+        assert watched.best_x is not None
         path, start = f"COBYQA ended after {watched.nfev} values, then ", watched.best_x
     if call.size > REGRESSION:
         method = population(call, watched, start, 1.0 if units is None else units, noisy=True)

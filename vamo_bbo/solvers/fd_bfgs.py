@@ -70,8 +70,8 @@ def fd_bfgs(ftol: float = 2.220446049250313e-09, gtol: float = 1e-5, n_points: i
     gtol : float >= 0, default 1e-5
         Converged when no component of the projected gradient is larger, relative to the smaller of ``|f(x0)|`` and 1.
     n_points : int >= 1, default 1
-        Most points of a round with a trial point: so many workers begin with the gradient there while its value is not
-        known. The path and the answer stay the same; it takes fewer rounds and more values.
+        Points that are evaluated at the same time. If d is no multiple of it, the remainder of the gradient at a trial
+        point is evaluated with that point, which saves a round. The path and the answer stay the same.
 
     Returns
     -------
@@ -106,9 +106,10 @@ def fd_bfgs(ftol: float = 2.220446049250313e-09, gtol: float = 1e-5, n_points: i
 
     The Hessian is updated by BFGS, damped where curvature is negative (Nocedal and Wright 2006, section 18.3). A round
     has ``d + 1`` points (the start), d (curvatures; a gradient; 2 d if central) or one (a trial): workers evaluate the
-    points of a round at the same time. With ``n_points`` the round of a trial point has points of the gradient there,
-    too, which is wanted if the trial succeeds, as most do (R. H. Byrd, R. B. Schnabel and G. A. Shultz, Parallel
-    quasi-Newton methods for unconstrained optimization, Math. Program. 42, 1988). Memory: d^2; time of a step: O(d^3).
+    points of a round at the same time. With ``n_points`` the round of a trial point has what the gradient there would
+    have in a round that is not full: it is wanted if the trial succeeds, as most do (R. H. Byrd, R. B. Schnabel and
+    G. A. Shultz, Parallel quasi-Newton methods for unconstrained optimization, Math. Program. 42, 1988). Memory: d^2;
+    time of a step: O(d^3).
 
     With noise, differences over such short steps are worthless: use :func:`quadratic`, :func:`cma` or :func:`spsa`.
 
@@ -199,7 +200,8 @@ class DifferenceBFGS:
             points, known = _points(state), _known(state)
             asked = {k: point for k, point in enumerate(points) if k not in known}
             if state.phase == LINE and state.scalars["trials"] < HOPEFUL:
-                for leg, (k, step) in enumerate(legs_of(state, points[0])[: self.n_points - 1]):
+                legs = legs_of(state, points[0])
+                for leg, (k, step) in enumerate(legs[: len(legs) % self.n_points]):
                     asked[1 + leg] = points[0].copy()
                     asked[1 + leg][k] += step
             cached = (key, asked)
@@ -221,6 +223,7 @@ class DifferenceBFGS:
         self._close(state, np.array([values[k] for k in range(size)]))
         while self.status(state) is None and _points(state) and not self._round(state):
             values = _known(state)
+            state.arrays |= {"ahead": rows[:0], "ahead_values": np.empty(0)}
             self._close(state, np.array([values[k] for k in range(len(values))]))
 
     def status(self, state: State) -> Status | None:
