@@ -1,7 +1,7 @@
 """How many rounds "auto" and its peers take where several workers evaluate at the same time, with and without noise.
 
 ``python benchmarks/auto_workers.py --workers 8`` (minutes; needs ``cmaes`` and ``cma``). Without noise, the problems of
-``classics.py`` and the fits of ``auto_fits.py``, and FRESH ones, written when the rules were fixed and run once:
+``classics.py`` and the fits of ``auto_fits.py``, and FRESH ones, written when the rules were fixed:
 100 rounds of values are the budget. A problem is solved to tau when ``f <= f* + tau (f(x0) - f*)``, with f* the lowest
 value that any of the methods found. With noise, FRESH and the classics: Gaussian, with a standard deviation of so
 large a share of f(x0) - f*, and a budget of ``--rounds``; what counts is the value without noise of the answer.
