@@ -12,7 +12,7 @@ from vamo_bbo._typing import Array
 from vamo_bbo.auto.choice import Choice, choose, few_and_dear
 from vamo_bbo.auto.constrained import run_noisy_constrained
 from vamo_bbo.auto.descent import DESCENTS
-from vamo_bbo.auto.noisy import run_noisy
+from vamo_bbo.auto.noisy import MODELS, run_noisy
 from vamo_bbo.auto.smooth import PAIRS, descend
 from vamo_bbo.auto.space import differs, points_of_a_round, run_space
 from vamo_bbo.auto.units import Look, agree, find_units, sizes_of
@@ -70,7 +70,7 @@ def run_auto(call: Call) -> Any:
             return stopped(watched, x0, Code.INTERRUPTED)
     choice = choice or choose(call, noisy)
     call.noisy = call.noisy or noisy
-    modelled = noisy and choice.method == "COBYQA" and not call.constrained
+    modelled = noisy and choice.method in MODELS and not call.constrained
     if watched is not None and noisy and choice.method == "COBYQA" and call.constrained and given is None:
         result = run_noisy_constrained(call, watched)
     elif watched is not None and (modelled or choice.method in DESCENTS):
@@ -157,7 +157,7 @@ def _look(call: Call, choice: Choice, watched: Watched, x0: Array, noisy: bool, 
     value = math.nan
     if choice.method in DESCENTS:
         value = number(watched(x0.copy(), *call.arguments))
-    own = choice.method == "COBYQA" or (choice.method == "cma" and not _boxed(watched))
+    own = choice.method in MODELS or (choice.method == "cma" and not _boxed(watched))
     if given is not None or call.constrained or call.space or not (own or choice.method in DESCENTS):
         return Look(value, given)
     with mapper_of(None if call.vectorized else call.workers) as mapper:
