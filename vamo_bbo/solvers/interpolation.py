@@ -1,4 +1,4 @@
-"""A trust region with a quadratic that interpolates, for deterministic objectives without a gradient."""
+"""A trust region with a quadratic that interpolates, for objectives without a gradient and with little or no noise."""
 
 from __future__ import annotations
 
