@@ -98,6 +98,21 @@ def test_without_the_package_the_regression_goes_on():
     assert bowl(result.x) < 1e-3
 
 
+def test_an_interpolating_model_comes_first_and_ends_where_noise_decides():
+    fun = Noisy(bowl)
+    result = vb.minimize(fun, np.zeros(D), rng=0, maxfev=300)
+    assert "auto chose quadratic (no gradient, 4 variables, noisy): interpolation until" in result.message
+    first = int(result.message.partition("interpolation until ")[2].split()[0])
+    assert 2 * D + 1 < first < 60
+    assert bowl(fun.points[first - 1]) < 0.1  # where the regression begins
+    assert bowl(result.x) < 1e-3
+
+
+def test_no_iterations_are_none():
+    result = vb.minimize(Noisy(bowl), np.zeros(D), rng=0, maxfev=300, options={"maxiter": 0})
+    assert (result.success, result.x.tolist()) == (False, [0.0] * D)
+
+
 def test_the_same_seed_gives_the_same_run():
     first, second = (vb.minimize(Noisy(ackley), START, rng=7, maxfev=700) for _ in range(2))
     np.testing.assert_array_equal(first.x, second.x)

@@ -15,7 +15,7 @@ def test_a_bare_installation_falls_back_to_a_method_it_has(workers):
     result = vb.minimize(
         lambda x: float(np.sum((x - 1.0) ** 2) + 0.01 * rng.normal()), np.zeros(4), rng=1, maxfev=400, workers=workers
     )
-    assert f"auto chose {'COBYQA' if workers == 1 else 'quadratic'}" in result.message
+    assert "auto chose quadratic" in result.message
     assert np.sum((result.x - 1.0) ** 2) < 1.0
 
 

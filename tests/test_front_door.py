@@ -351,7 +351,7 @@ def test_auto_notices_noise():
         return float(((x - CENTER) ** 2).sum()) + noise.normal(scale=0.01)
 
     result = vb.minimize(fun, X0, rng=1, maxfev=300)
-    assert "auto chose COBYQA (no gradient, 3 variables, noisy)" in result.message
+    assert "auto chose quadratic (no gradient, 3 variables, noisy)" in result.message
     assert result.nfev == len(calls) == 300
     assert 0 < result.fun_std < 0.01
     assert abs(result.fun - float(((result.x - CENTER) ** 2).sum())) < 5 * result.fun_std
@@ -480,8 +480,8 @@ def test_callback_sees_the_noise(method):
     assert 0.02 < np.median(shown) < 0.5
 
 
-@pytest.mark.parametrize(("d", "maxfev", "second"), [(4, 600, "quadratic"), (21, 2500, "cma")])
-def test_auto_on_noise_goes_on_where_the_model_ends(d, maxfev, second):
+@pytest.mark.parametrize(("d", "maxfev", "path"), [(4, 600, "quadratic"), (21, 2500, "then cma")])
+def test_auto_on_noise_goes_on_where_noise_hides_the_slope(d, maxfev, path):
     """A curved valley: an interpolating model cannot follow it once noise hides its slope."""
     noise = np.random.default_rng(5)
     calls = []
@@ -494,8 +494,8 @@ def test_auto_on_noise_goes_on_where_the_model_ends(d, maxfev, second):
     shown = []
     x0 = np.full(d, -1.0)
     result = vb.minimize(valley, x0, rng=1, maxfev=maxfev, callback=lambda xk: shown.append(np.array(xk)))
-    assert "COBYQA ended after" in result.message
-    assert f"then {second}" in result.message
+    assert ("COBYQA ended after" in result.message) == (d > 20)
+    assert path in result.message
     assert result.nfev == len(calls) <= maxfev
     assert result.fun_std > 0
     counts = [record.nfev for record in result.history]

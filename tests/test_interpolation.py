@@ -242,10 +242,30 @@ def test_a_tighter_tolerance_comes_closer():
 
 
 def test_what_it_is_not_for_is_refused():
-    with pytest.raises(vb.CapabilityError, match="deterministic"):
-        minimize(lambda x: float(x @ x), np.ones(3), noisy=True)
     with pytest.raises(vb.CapabilityError, match="at most 300 variables, got 301"):
         minimize(lambda x: float(x @ x), np.ones(301))
+
+
+def test_it_ends_where_noise_decides():
+    rng = np.random.default_rng(4)
+    ends = {}
+    for sigma in (1e-1, 1e-4):
+        fun = lambda x, s=sigma: float(((x - 1.0) ** 2).sum()) + s * rng.standard_normal()  # noqa: E731
+        ends[sigma] = minimize(fun, np.full(6, 3.0), noisy=True, maxfev=2000)
+        assert ends[sigma].success
+        assert "noise hides" in ends[sigma].message
+        assert float(((ends[sigma].x - 1.0) ** 2).sum()) < 30 * sigma
+    assert 13 < ends[1e-1].nfev < ends[1e-4].nfev < 200
+
+
+def test_a_second_value_at_the_center_undoes_a_lucky_draw():
+    told = iter([0.0, *[9.0] * 100])  # x0 alone has drawn a low value
+    solver = vb.interpolation()
+    state = solver.init(np.zeros(2), seed=0, backend="numpy", info=ProblemInfo(noisy=True))
+    while len(state.arrays["pairs"]) == 0:
+        state = solver.tell(state, [Answer(probe.id, value=next(told)) for probe in solver.ask(state)])
+    assert state.scalars["value"] == 4.5
+    assert state.arrays["values"].min() == 4.5
 
 
 def test_what_comes_too_late_is_left_out():

@@ -72,7 +72,8 @@ def choose(call: Call, noisy: bool) -> Choice:
             return Choice("quadratic", f"no gradient, {about}, several workers")
         if is_parallel(call) and d <= SMALL and has_cma():
             return Choice("cma", f"no gradient, {about}, several workers")
-        return Choice("COBYQA" if d <= SMALL else "spsa", f"no gradient, {about}")
+        modelled = "quadratic" if d <= REGRESSION else "COBYQA"
+        return Choice(modelled if d <= SMALL else "spsa", f"no gradient, {about}")
     if d <= DIFFERENCES and (d <= SMALL or (call.limits.get("maxfev") or math.inf) >= DEAR * (d + 1)):
         return Choice(descent_name(call), f"no gradient, {about}")
     return Choice(_for_many(call), f"no gradient, {about}: too many for differences")

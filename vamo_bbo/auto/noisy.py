@@ -1,10 +1,11 @@
-"""``method="auto"`` on a noisy objective of moderate size: COBYQA, a regression from where it ended, then a search.
+"""``method="auto"`` on a noisy objective of moderate size: an interpolating model, a regression, then a search.
 
-A quadratic model over a trust region averages the noise as long as the region is wide, and comes close in few values.
-When the region has shrunk to where noise decides it is stuck. A model that is fitted to more points than it needs, in a
-region that noise keeps wide, goes on from there, and knows the values that are paid for; with more variables than that
-is affordable for, a population, whose ranking needs no differences (docs/which_method.rst has the measurement). COBYQA
-asks for one point at a time: with several workers the regression, in rounds of as many points, begins.
+A quadratic that interpolates, in a region of the model's own shape, comes close in few values as long as the noise is
+small against what is left to gain; where it no longer is, that model ends. One that is fitted to more points than it
+needs, in a region that noise keeps wide, goes on from there, and knows the values that are paid for. The former asks
+for one point at a time: with several workers the latter, in rounds of as many points, begins. With more variables than
+it is affordable for COBYQA comes first, and then a population, whose ranking needs no differences
+(docs/which_method.rst has the measurements).
 
 Where the user has stated a budget and the regression has settled (its level does not fall by more than the noise any
 more), RESERVE is kept and the rest of what is left goes to restarts of CMA-ES (:mod:`vamo_bbo.auto.search`), which
@@ -48,24 +49,25 @@ from vamo_bbo.scipy_layer.methods import stopped
 from vamo_bbo.scipy_layer.objective import StopRun, Watched
 from vamo_bbo.scipy_layer.stretched import Stretched
 from vamo_bbo.solvers.cma import EvolutionStrategy
+from vamo_bbo.solvers.interpolation import interpolation
 from vamo_bbo.solvers.quadratic import KEPT, QuadraticRegression, quadratic
 
 if TYPE_CHECKING:
     from vamo_bbo.minimize import Call
 
-__all__ = ["COMPARED", "REPLICATES", "WIDE", "lower", "re_estimate", "run_noisy"]
+__all__ = ["COMPARED", "MODELS", "REPLICATES", "lower", "re_estimate", "run_noisy"]
 
+MODELS = ("quadratic", "COBYQA")
+"""Methods with which a run begins: the former up to REGRESSION variables."""
 REPLICATES = 30
 """Most evaluations kept for the answer; at most a tenth of the budget."""
 FEWEST = 20
 """Values that must be left for another method."""
 REGRESSION = 20
-"""Most variables for which method "quadratic" goes on: it fits at most 150 points."""
+"""Most variables for which method "quadratic" is run: it fits at most 150 points."""
 PATIENCE = 6
 """The regression has settled when its level has not fallen by more than the noise in so many times d + 1 values, and
 in as many as a quadratic has coefficients."""
-WIDE = 0.3
-"""First radius of the regression with several workers: it begins at x0, and a round sees all of the region."""
 RESERVE = 0.4
 """Share of what is left that a search leaves for a regression."""
 GENERATIONS = 3
@@ -80,6 +82,8 @@ BETWEEN = (1 / 6, 1 / 3, 1 / 2, 2 / 3, 5 / 6)
 """Where on the line between the two a hill is looked for."""
 COMPARED = 5
 """Values at each of two points that are compared."""
+XTOL = 1e-6
+"""The interpolation ends at so much of its first radius if noise has not ended it: COBYQA's default."""
 RADII = (1.0, 0.1, 0.3, 0.03)
 """Trust-region radii of the starts, in turn; the first is COBYQA's default."""
 
@@ -107,8 +111,8 @@ def run_noisy(call: Call, watched: Watched, units: Array | None) -> Any:
     total = float(min(1000 * (call.size + 1), 100_000) if limit is None else limit)
     kept = min(REPLICATES, total // 10)
     watched.set_budget(maxfev=total - kept)
-    second = call.size <= REGRESSION or has_cma()
-    result, x, path = (_followed if second else _restarted)(call, watched, units)
+    model_first = _followed if has_cma() else _restarted
+    result, x, path = (_regressed if call.size <= REGRESSION else model_first)(call, watched, units)
     watched.set_budget(maxfev=total, max_time=call.limits.get("max_time"))
     result.best_x, result.best_fun, result.fun_std = watched.best_x, watched.best_f, math.nan
     if result.status != int(Code.INTERRUPTED):
@@ -118,22 +122,29 @@ def run_noisy(call: Call, watched: Watched, units: Array | None) -> Any:
 
 
 def _followed(call: Call, watched: Watched, units: Array | None) -> tuple[Any, Array, str]:
-    """Run COBYQA and what goes on after it; return the last result, the point to be recommended, and what was run."""
+    """Run COBYQA, then a population; return the last result, the point to be recommended, and what was run."""
+    result = _run(call, watched, _model(start_of(call, watched), units))
+    if not _goes_on(result) or left(call, watched) < FEWEST:
+        return result, np.array(result.x), "1 start"
+    assert watched.best_x is not None
+    path = f"COBYQA ended after {watched.nfev} values, then cma"
+    method = population(call, watched, watched.best_x, 1.0 if units is None else units, noisy=True)
+    result = _run(call, watched, method)
+    return result, method.recommended(), path
+
+
+def _regressed(call: Call, watched: Watched, units: Array | None) -> tuple[Any, Array, str]:
+    """Run a model from x0, the regression after it, and search where that has settled; return as :func:`_followed`."""
     watched.remember(KEPT)
-    path, start = "", start_of(call, watched)
+    path, start = "quadratic", start_of(call, watched)
     if not is_parallel(call):
-        result = _run(call, watched, _model(start, units))
-        if not _goes_on(result) or left(call, watched) < FEWEST:
-            return result, np.array(result.x), "1 start"
-        assert watched.best_x is not None
-        path, start = f"COBYQA ended after {watched.nfev} values, then ", watched.best_x
-    if call.size > REGRESSION:
-        method = population(call, watched, start, 1.0 if units is None else units, noisy=True)
-        result = _run(call, watched, method)
-        return result, method.recommended(), f"{path}cma"
+        first = _interpolation(call, watched, units)
+        result = _run(call, watched, first)
+        if not _settled(call, watched, result):
+            return result, first.recommended(), "interpolation"
+        path, start = f"interpolation until {watched.nfev} values, then quadratic", first.recommended()
     local = _regression(call, watched, start, units)
     result = _run(call, watched, local)
-    path = f"{path}quadratic"
     if not may_search(call) or not _settled(call, watched, result):
         return result, local.recommended(), path
     path = f"{path} until {watched.nfev}, then cma and quadratic"
@@ -180,6 +191,15 @@ def _model(x: Array, units: Array | None) -> Any:
     return "COBYQA" if units is None else Stretched("COBYQA", x, units)
 
 
+def _interpolation(call: Call, watched: Watched, units: Array | None) -> Asked:
+    """Return the interpolating model that starts at x0."""
+    x = start_of(call, watched)
+    at = Coordinates.around(x, watched, 1.0 if units is None else units)
+    solver, info = interpolation(xtol=XTOL), ProblemInfo(lower=at.of(at.lower), upper=at.of(at.upper), noisy=True)
+    state = solver.init(at.of(x), seed=0, backend="numpy", info=info)
+    return Asked(solver, state, at.to_x)
+
+
 def _regression(call: Call, watched: Watched, x: Array, units: Array | None) -> Asked:
     """Return the regression that starts at ``x`` and knows the latest values."""
     at = Coordinates.around(x, watched, 1.0 if units is None else units)
@@ -199,9 +219,7 @@ def _regression(call: Call, watched: Watched, x: Array, units: Array | None) -> 
 
 def _quadratic(call: Call, patience: float = math.inf) -> QuadraticRegression:
     """Return the regression; without patience it goes on averaging."""
-    if is_parallel(call):
-        return quadratic(radius=WIDE, patience=patience, n_points=points_of_a_round(call))
-    return quadratic(patience=patience)
+    return quadratic(patience=patience, n_points=points_of_a_round(call))
 
 
 def _searched(call: Call, watched: Watched, search: Asked, local: Asked) -> tuple[Any, bool]:

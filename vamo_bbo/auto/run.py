@@ -12,7 +12,7 @@ from vamo_bbo._typing import Array
 from vamo_bbo.auto.choice import Choice, choose, few_and_dear
 from vamo_bbo.auto.constrained import run_noisy_constrained
 from vamo_bbo.auto.descent import DESCENTS
-from vamo_bbo.auto.noisy import WIDE, run_noisy
+from vamo_bbo.auto.noisy import MODELS, run_noisy
 from vamo_bbo.auto.rounds import generation_of, is_parallel, points_of_a_round
 from vamo_bbo.auto.smooth import PAIRS, descend
 from vamo_bbo.auto.space import differs, run_space
@@ -71,7 +71,7 @@ def run_auto(call: Call) -> Any:
             return stopped(watched, x0, Code.INTERRUPTED)
     choice = choice or choose(call, noisy)
     call.noisy = call.noisy or noisy
-    modelled = noisy and choice.method in ("COBYQA", "quadratic") and not call.constrained
+    modelled = noisy and choice.method in MODELS and not call.constrained
     if watched is not None and noisy and choice.method == "COBYQA" and call.constrained and given is None:
         result = run_noisy_constrained(call, watched)
     elif watched is not None and (modelled or choice.method in DESCENTS):
@@ -100,8 +100,6 @@ def run_auto(call: Call) -> Any:
             call.options = {"maxcor": PAIRS, **call.options}
         if choice.method in ("bayes", "quadratic"):
             call.options = {"n_points": points_of_a_round(call), **call.options}
-        if choice.method == "quadratic" and is_parallel(call):
-            call.options = {"radius": WIDE, **call.options}
         result = run_call(call, choice.method)
     if choice.gradients:
         result.njev, result.njev_samples = result.njev + 1, result.njev_samples + choice.gradients
@@ -162,7 +160,7 @@ def _look(call: Call, choice: Choice, watched: Watched, x0: Array, noisy: bool, 
     value = math.nan
     if choice.method in DESCENTS:
         value = number(watched(x0.copy(), *call.arguments))
-    own = choice.method in ("COBYQA", "quadratic") or (choice.method == "cma" and not _boxed(watched))
+    own = choice.method in MODELS or (choice.method == "cma" and not _boxed(watched))
     if given is not None or call.constrained or call.space or not (own or choice.method in DESCENTS):
         return Look(value, given)
     with mapper_of(None if call.vectorized else call.workers) as mapper:

@@ -1,4 +1,4 @@
-"""A trust region with a quadratic that interpolates, for deterministic objectives without a gradient."""
+"""A trust region with a quadratic that interpolates, for objectives without a gradient and with little or no noise."""
 
 from __future__ import annotations
 
@@ -29,14 +29,18 @@ FLATTEST = 1e-3
 """Least curvature relative to the largest, when the region takes a new shape: its axes differ by up to 30 times."""
 SHORTER = 0.1
 """Share of the first radius in variables in which both steps failed; again, as long as they do."""
+HIDDEN = 6.0
+"""Noise decides where the values within NEARBY radii differ by at most so many of its standard deviations."""
+NEARBY = 2.0
 _NEAR, _SINGULAR = 1e-9, 1e10
 _MAX_FAILED_STARTS = 20
-START, SIDES, STEP, PLACE = range(4)
-"""Phases: x0 and a point in every variable; a second one; the minimum of the model; a better place for a point."""
+START, SIDES, STEP, PLACE, AGAIN = range(5)
+"""Phases: x0 and a point in every variable; a second one; the minimum of the model; a better place for a point; the
+center again."""
 
 
 def interpolation(radius: float = 1.0, xtol: float = 1e-8) -> QuadraticInterpolation:
-    """Trust region whose model, a quadratic, interpolates: for deterministic functions of up to some 50 variables.
+    """Trust region whose model, a quadratic, interpolates: for functions of up to some 50 variables with little noise.
 
     Parameters
     ----------
@@ -72,7 +76,9 @@ def interpolation(radius: float = 1.0, xtol: float = 1e-8) -> QuadraticInterpola
     The limit of the radius goes down to a tenth at a time. Memory: O(d^2); time of a step: O((7 d)^3), limited by
     ``MOST`` points. The recommended point is the best one.
 
-    With noise use :func:`quadratic`, a regression.
+    With noise the center is evaluated again wherever the limit falls. The run ends where the values around it differ by
+    no more than 6 standard deviations of the noise (Py-BOBYQA has a rule of this kind: C. Cartis, J. Fiala, B. Marteau
+    and L. Roberts, ACM TOMS 45 (2019), section 4); :func:`quadratic`, a regression, goes on from there.
 
     References
     ----------
@@ -109,19 +115,18 @@ class QuadraticInterpolation:
         """Return the first state; see :class:`~vamo_bbo.core.solver.Solver`."""
         if info.levels is not None or info.device:
             raise CapabilityError("interpolation is for real coordinates on the host.")
-        if info.noisy:
-            raise CapabilityError("interpolation is for deterministic objectives; use 'quadratic', 'cma' or 'spsa'.")
         d = x0.size
         if d > LIMIT:
             raise CapabilityError(f"interpolation is for at most {LIMIT} variables, got {d}; use 'fd-bfgs' or 'cma'.")
         state = State(seed=seed, backend=backend, info=info)
-        state.arrays = {"x": np.array(x0), "points": np.empty((0, d)), "values": np.empty(0)}
+        state.arrays = {"x": np.array(x0), "points": np.empty((0, d)), "values": np.empty(0), "pairs": np.empty(0)}
         state.arrays |= {"hessian": np.zeros((d, d)), "root": np.eye(d), "asked": np.empty((0, d))}
         state.versions = dict.fromkeys(state.arrays, 0)
         lower, upper = bounds_of(state)
         width = float((upper - lower)[lower < upper].min(initial=math.inf))
         first = min(self.radius * max(1.0, float(np.abs(x0).max(initial=0.0))), 0.5 * width)
-        state.scalars = dict.fromkeys(("promise", "length", "left", "ended", "ignored"), 0.0)
+        state.scalars = dict.fromkeys(("promise", "length", "left", "ended", "hidden", "ignored"), 0.0)
+        state.scalars["unsure"] = float(info.noisy)
         state.scalars |= {"value": math.nan, "radius": first, "limit": first, "first": first, "step_size": first}
         _open(state, START, [state.arrays["x"].astype(np.float64), *_legs(state)])
         return state
@@ -156,6 +161,8 @@ class QuadraticInterpolation:
         """Return convergence, or that x0 keeps failing."""
         if state.phase == START and state.attempt >= _MAX_FAILED_STARTS:
             return Status(4, False, f"interpolation: the objective failed at x0 {_MAX_FAILED_STARTS} times.")
+        if state.scalars["hidden"]:
+            return Status(0, True, "interpolation: noise hides what is left to gain.")
         if state.scalars["ended"]:
             return Status(0, True, "interpolation: the trust region has shrunk to xtol of its first radius.")
         return None
@@ -173,6 +180,10 @@ class QuadraticInterpolation:
         state.step, state.attempt = state.step + 1, 0
         if phase == START:
             sides = _sides(state, points[-state.arrays["x"].size :], values[-state.arrays["x"].size :])
+        if phase == AGAIN:
+            _average(state, values[0])
+            self._go_on(state)
+            return
         if phase >= STEP and values[0] == math.inf:
             values = [float(state.arrays["values"].max())]  # a wall, which the model is to see
         center, value = state.arrays["x"].astype(np.float64), scalars["value"]
@@ -220,6 +231,13 @@ class QuadraticInterpolation:
         """
         scalars, arrays = state.scalars, state.arrays
         while not self._is_over(state):
+            if scalars["unsure"]:
+                scalars["unsure"] = 0.0
+                _open(state, AGAIN, [arrays["x"]])
+                return
+            if _is_hidden(state):
+                scalars["hidden"] = 1.0
+                break
             model, others = _fit(state)
             if poor and _place(state, model, others):
                 return
@@ -395,9 +413,30 @@ def _place(state: State, model: Interpolant, others: Array) -> bool:
     return True
 
 
+def _average(state: State, value: float) -> None:
+    """Take a second value at the center: their mean, and what it says of the noise."""
+    arrays, before = state.arrays, state.scalars["value"]
+    if math.isfinite(value):
+        arrays["pairs"] = np.append(arrays["pairs"], value - before)[-2:]
+        state.scalars["value"] = 0.5 * (before + value)
+        arrays["values"][(arrays["points"] == arrays["x"]).all(axis=1)] = state.scalars["value"]
+
+
+def _is_hidden(state: State) -> bool:
+    """Return whether the values around the center differ by no more than noise, as the latest pairs show it."""
+    arrays = state.arrays
+    if not arrays["pairs"].any():
+        return False
+    rows = (arrays["points"] - arrays["x"]) @ arrays["root"].T / state.scalars["radius"]
+    values = arrays["values"][np.linalg.norm(rows, axis=1) <= NEARBY]
+    noise = math.sqrt(0.5 * float(np.mean(arrays["pairs"] ** 2)))
+    return bool(values.size > 1 + arrays["x"].size // 2 and np.ptp(values) < HIDDEN * noise)
+
+
 def _refine(state: State) -> None:
     """Lower the limit of the radius, and give the region the shape of the model."""
     scalars, root = state.scalars, state.arrays["root"]
+    scalars["unsure"] = float(state.info.noisy)
     scalars["radius"], scalars["limit"] = 0.5 * scalars["limit"], 0.1 * scalars["limit"]
     inverse = np.linalg.inv(root)
     curvature, axes = np.linalg.eigh(inverse.T @ state.arrays["hessian"] @ inverse)

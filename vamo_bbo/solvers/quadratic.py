@@ -30,6 +30,8 @@ REPEATS = 5
 WRONG = 9.0
 """The model is wrong where its residual variance is so many times that of the noise: few pairs often tell a third of
 it. The quotient of a variance of many values and one of five exceeds 9 in one case of a hundred (F distribution)."""
+EVIDENCE = 1.0
+"""Noise is taken for relative to the value where that makes each pair so much more likely, in twice its logarithm."""
 LIMIT = 300
 """Most variables: a fit takes as many points and more."""
 DRAWN = 40
@@ -40,12 +42,12 @@ SMALLEST, LARGEST = 1e-8, 1e3
 """Limits of the radius, relative to the first."""
 
 
-def quadratic(radius: float = 0.1, patience: float = math.inf, n_points: int = 1) -> QuadraticRegression:
+def quadratic(radius: float = 0.3, patience: float = math.inf, n_points: int = 1) -> QuadraticRegression:
     """Trust region whose model, a quadratic, is a regression: for noisy functions of up to some 30 variables.
 
     Parameters
     ----------
-    radius : float > 0, default 0.1
+    radius : float > 0, default 0.3
         First radius, relative to the width of the box where all bounds are finite, else to the largest ``|x0|``, or 1
         where that is larger, in units of ``x_scale``.
     patience : float > 0, default inf
@@ -76,6 +78,9 @@ def quadratic(radius: float = 0.1, patience: float = math.inf, n_points: int = 1
       promise, the radius is halved if the residuals are far larger than the noise (the model is wrong), and grows if
       the model changes by less than 10 sigma over the region (noise hides it);
     * two values at the center, where residuals and noise disagree: noise may depend on x.
+
+    The pairs also tell whether the noise is a share of the value. If so it falls with the value of the center, and a
+    point that is k times as high as that has a weight of 1 / k^2.
 
     So the region never shrinks to where noise decides. The first round has ``d + 2`` points, every other one, or
     ``n_points``: then each has the point ``s``, the two at the center where they are due, and as many more as are
@@ -119,7 +124,7 @@ class _Plan(NamedTuple):
 class QuadraticRegression:
     """The solver behind :func:`quadratic`."""
 
-    radius: float = 0.1
+    radius: float = 0.3
     patience: float = math.inf
     n_points: int = 1
 
@@ -137,7 +142,7 @@ class QuadraticRegression:
         if x0.size > LIMIT:
             raise CapabilityError(f"quadratic is for at most {LIMIT} variables, got {x0.size}; use 'cma' or 'spsa'.")
         state = State(seed=seed, backend=backend, info=info)
-        state.arrays = {"x": np.array(x0), "pairs": np.empty(0)}
+        state.arrays = {"x": np.array(x0), "pairs": np.empty((0, 2))}
         state.versions = dict.fromkeys(state.arrays, 0)
         boxed = info.lower is not None and info.upper is not None and np.isfinite(info.upper - info.lower).all()
         if boxed:
@@ -151,6 +156,7 @@ class QuadraticRegression:
         state.versions |= {"points": 0, "values": 0}
         state.scalars = {"radius": first, "first": first, "quiet": 0.0, "checked": 0.0, "told": 0.0, "ignored": 0.0}
         state.scalars |= {"n_points": float(self.n_points), "step_size": first, "level": math.inf, "level_at": 0.0}
+        state.scalars["value"] = 0.0
         return state
 
     def ask(self, state: State) -> tuple[Probe, ...]:
@@ -293,15 +299,31 @@ def _model(state: State) -> Fit:
     used = np.flatnonzero(far <= REACH)[-max(MOST, 2 * d) :]
     if used.size < d + 2 + d // 2:
         used = np.argsort(far, kind="stable")[: d + 2 + d // 2]
-    return fit(rows[used], state.arrays["values"][used], _spread(far[used]), _noise(state))
+    spread, values = _spread(far[used]), state.arrays["values"][used]
+    if _is_relative(state):
+        spread *= np.abs(values / state.scalars["value"]).clip(1.0, 1e4) ** 2
+    return fit(rows[used], values, spread, _noise(state))
 
 
 def _noise(state: State) -> float:
-    """Return the variance of a value: from the median of squared differences, which an outlier does not move."""
-    pairs = state.arrays["pairs"]
-    if pairs.size == 0:
+    """Return the variance of a value at the center: the median of squared differences, which no outlier moves."""
+    first, second = state.arrays["pairs"].T
+    if first.size == 0:
         return 0.0
-    return float(np.median(pairs**2)) / 2.0 / (0.455 if pairs.size > 2 else 1.0)
+    differences = first - second
+    if _is_relative(state):
+        differences *= 2.0 * state.scalars["value"] / (first + second)
+    return float(np.median(differences**2)) / 2.0 / (0.455 if first.size > 2 else 1.0)
+
+
+def _is_relative(state: State) -> bool:
+    """Return whether pairs of normal values are likelier with noise in proportion to the value than with equal one."""
+    first, second = state.arrays["pairs"].T
+    levels, differences = np.abs(first + second) / 2.0, first - second
+    if first.size < 2 or not (levels.all() and differences.any() and state.scalars["value"]):
+        return False
+    equal, relative = (np.log(np.mean(d**2)) for d in (differences, differences / levels))
+    return bool(equal - relative - 2.0 * np.mean(np.log(levels)) > EVIDENCE)
 
 
 def _close(state: State) -> None:
@@ -317,12 +339,13 @@ def _close(state: State) -> None:
         return
     _remember(state, np.array(plan.points)[good], values[good])
     if plan.model is not None:
+        state.scalars["value"] = plan.model.value
         _note_level(state, plan.model)
     if plan.pair is not None and good[plan.pair : plan.pair + 2].all():
-        difference = values[plan.pair] - values[plan.pair + 1]
-        state.arrays["pairs"] = np.append(state.arrays["pairs"], difference)[-REPEATS:]
-        state.scalars["checked"] = state.scalars["told"]
-        state.scalars["noise_variance"] = _noise(state)
+        pair = values[plan.pair : plan.pair + 2]
+        state.arrays["pairs"] = np.vstack([state.arrays["pairs"], pair])[-REPEATS:]
+        state.scalars["checked"], state.scalars["value"] = state.scalars["told"], float(pair.mean())
+    state.scalars["noise_variance"] = _noise(state)
     if plan.kind == "step":
         _judge(state, plan, float(values[0]))
     if plan.model is not None and (plan.kind == "explore" or (len(plan.points) > 1 and plan.promise <= plan.error)):
