@@ -13,7 +13,7 @@ from vamo_bbo.auto.choice import Choice, choose, few_and_dear
 from vamo_bbo.auto.constrained import run_noisy_constrained
 from vamo_bbo.auto.descent import DESCENTS
 from vamo_bbo.auto.noisy import MODELS, run_noisy
-from vamo_bbo.auto.rounds import generation_of, is_parallel, points_of_a_round
+from vamo_bbo.auto.rounds import generation_of, points_of_a_round
 from vamo_bbo.auto.smooth import PAIRS, descend
 from vamo_bbo.auto.space import differs, run_space
 from vamo_bbo.auto.units import Look, agree, find_units, sizes_of
