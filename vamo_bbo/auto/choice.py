@@ -68,12 +68,12 @@ def choose(call: Call, noisy: bool) -> Choice:
     if call.has_gradient:
         return Choice("L-BFGS-B", f"exact gradient, {about}")
     if noisy:
-        if is_parallel(call) and d <= REGRESSION:
-            return Choice("quadratic", f"no gradient, {about}, several workers")
-        if is_parallel(call) and d <= SMALL and has_cma():
-            return Choice("cma", f"no gradient, {about}, several workers")
-        modelled = "quadratic" if d <= REGRESSION else "COBYQA"
-        return Choice(modelled if d <= SMALL else "spsa", f"no gradient, {about}")
+        workers = ", several workers" if is_parallel(call) else ""
+        if d <= REGRESSION:
+            return Choice("quadratic", f"no gradient, {about}{workers}")
+        if workers and d <= SMALL and has_cma():
+            return Choice("cma", f"no gradient, {about}{workers}")
+        return Choice("COBYQA" if d <= SMALL else "spsa", f"no gradient, {about}")
     if d <= DIFFERENCES and (d <= SMALL or (call.limits.get("maxfev") or math.inf) >= DEAR * (d + 1)):
         return Choice(descent_name(call), f"no gradient, {about}")
     return Choice(_for_many(call), f"no gradient, {about}: too many for differences")

@@ -2,10 +2,10 @@
 
 A quadratic that interpolates, in a region of the model's own shape, comes close in few values as long as the noise is
 small against what is left to gain; where it no longer is, that model ends. One that is fitted to more points than it
-needs, in a region that noise keeps wide, goes on from there, and knows the values that are paid for. The former asks
-for one point at a time: with several workers the latter, in rounds of as many points, begins. With more variables than
-it is affordable for COBYQA comes first, and then a population, whose ranking needs no differences
-(docs/which_method.rst has the measurements).
+needs, in a region that noise keeps wide, goes on from there, and knows the values that are paid for. With more
+variables than that is affordable for COBYQA comes first, and then a population, whose ranking needs no differences
+(docs/which_method.rst has the measurements). The interpolating model asks for one point at a time: with several workers
+the regression, in rounds of as many points, begins.
 
 Where the user has stated a budget and the regression has settled (its level does not fall by more than the noise any
 more), RESERVE is kept and the rest of what is left goes to restarts of CMA-ES (:mod:`vamo_bbo.auto.search`), which
@@ -134,7 +134,7 @@ def _followed(call: Call, watched: Watched, units: Array | None) -> tuple[Any, A
 
 
 def _regressed(call: Call, watched: Watched, units: Array | None) -> tuple[Any, Array, str]:
-    """Run a model from x0, the regression after it, and search where that has settled; return as :func:`_followed`."""
+    """Run the regression from x0, and search where it has settled; return as :func:`_followed`."""
     watched.remember(KEPT)
     path, start = "quadratic", start_of(call, watched)
     if not is_parallel(call):

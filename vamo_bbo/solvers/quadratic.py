@@ -155,8 +155,8 @@ class QuadraticRegression:
         state.arrays["points"], state.arrays["values"] = _known(info, x0.size, APART * first)
         state.versions |= {"points": 0, "values": 0}
         state.scalars = {"radius": first, "first": first, "quiet": 0.0, "checked": 0.0, "told": 0.0, "ignored": 0.0}
-        state.scalars |= {"n_points": float(self.n_points), "step_size": first, "level": math.inf, "level_at": 0.0}
-        state.scalars["value"] = 0.0
+        state.scalars |= {"n_points": float(self.n_points), "value": 0.0}
+        state.scalars |= {"step_size": first, "level": math.inf, "level_at": 0.0}
         return state
 
     def ask(self, state: State) -> tuple[Probe, ...]:
