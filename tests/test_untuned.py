@@ -104,6 +104,14 @@ def test_steps_that_make_way_under_noise_grow_although_successive_ones_do_not_ag
     assert rule.share(scalars) == getattr(rule, expected)
 
 
+@pytest.mark.parametrize(("network", "sign"), [(False, -1), (True, 1)])
+def test_in_the_first_half_pass_only_networks_go_by_the_sum_of_the_steps(network, sign):
+    rule, scalars = MeasuredStep(network=network), {}
+    scalars.update(step_products=-0.1, step_squares=1.0, drift_products=3.0, drift_squares=1.0)
+    rule.agree(scalars, early=True)
+    assert sign * (rule.share(scalars) - rule.factor) > 0
+
+
 def followed(rule, scalars, products, times):
     """Let the rule see ``times`` refreshes with this correlation of successive steps; return the last c."""
     for _ in range(times):

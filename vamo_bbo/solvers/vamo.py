@@ -270,7 +270,7 @@ def vamo(
             "gradients",
             coefficient,
             make_preconditioner(kind, rank),
-            MeasuredStep(cuts_all=isinstance(kind, Kronecker)) if measured else None,
+            MeasuredStep(network=isinstance(kind, Kronecker)) if measured else None,
             None if power is None else float(power),
         ),
         sampling in ("auto", "fixed"),
