@@ -28,7 +28,8 @@ def accuracy(model: torch.nn.Module) -> float:
 
 # 1. An optimizer in a loop: the closure gives the losses of the samples it is asked for, and calls no backward.
 model = network()
-optimizer = VAMO(model.parameters(), lr=0.5, n_samples=len(inputs), batch_size=20)
+#    Nothing is to be tuned.
+optimizer = VAMO(model.parameters(), n_samples=len(inputs))
 for _ in range(600):
     optimizer.step(lambda idx: torch.nn.functional.cross_entropy(model(inputs[idx]), labels[idx], reduction="none"))
 print(f"VAMO: {accuracy(model):.1%} after {optimizer.njev_samples} gradients and {optimizer.nfev_samples} losses")

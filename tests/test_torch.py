@@ -160,6 +160,30 @@ def test_vamo_needs_no_loss_between_snapshots() -> None:
     assert (optimizer.nfev_samples, optimizer.njev_samples) == (4 * N, N)
 
 
+def test_vamo_without_a_learning_rate_needs_no_tuning() -> None:
+    """Whatever the scale of the loss: to the least squares solution, with the metric per layer."""
+    best = np.linalg.lstsq(ROWS, TARGETS, rcond=None)[0]
+    for scale in (1e-3, 1.0, 1e3):
+        module = linear()
+        optimizer = bridge.VAMO(module.parameters(), n_samples=N)
+        assert "left0" not in optimizer._state.arrays  # a single row: no basis for it
+        assert optimizer.solver.recipe.table.preconditioner.shapes == ((1, D),)
+        for _ in range(300):
+            optimizer.step(lambda idx, module=module, scale=scale: scale * closure_of(module)(idx))
+        assert np.abs(module.weight.detach().numpy()[0] - best).max() < 1e-4
+
+
+def test_vamo_takes_the_metric_of_the_layers_that_are_trained() -> None:
+    module = network()
+    module[0].bias.requires_grad_(False)
+    optimizer = bridge.VAMO(module.parameters(), n_samples=N)
+    assert optimizer.solver.recipe.table.preconditioner.shapes == ((4, D), (1, 4), (1,))
+    assert optimizer.solver.recipe.table.averaging is None  # the parameters are the iterate
+    guided = bridge.VAMO(module.parameters(), n_samples=N, preconditioner="guided")
+    assert guided.solver.recipe.table.preconditioner == vb.vamo().recipe.table.preconditioner
+    assert bridge.VAMO(module.parameters(), lr=0.1, n_samples=N).solver.recipe.table.preconditioner is None
+
+
 def test_vamo_fits_the_data() -> None:
     module = linear(torch.float32)
     inputs, outputs = INPUTS.float(), OUTPUTS.float()

@@ -1,5 +1,6 @@
 """Measured step sizes of the first-order solvers on finite sums."""
 
+import math
 from itertools import pairwise
 
 import numpy as np
@@ -71,7 +72,7 @@ def test_noise_that_vanishes_lets_the_step_grow():
     rule, scalars = MeasuredStep(), {}
     factors = []
     for energy in [1.0, 0.5, 0.1, *[0.03 * 0.5**k for k in range(8)]]:
-        scalars.update(noise_sum=10 * energy, noise_steps=10.0, step_products=-1.0, step_squares=1.0)
+        scalars.update(noise_sum=10 * energy, noise_steps=10.0, step_squares=1.0, drift_products=0.5, drift_squares=1.0)
         rule.agree(scalars, early=False)
         factors.append(rule.share(scalars))
     assert factors[2] < factors[1] < rule.factor
@@ -81,9 +82,34 @@ def test_noise_that_vanishes_lets_the_step_grow():
 def test_noise_that_stays_keeps_shrinking_the_step():
     rule, scalars = MeasuredStep(), {}
     for _ in range(20):
-        scalars.update(noise_sum=10.0, noise_steps=10.0, step_products=-1.0, step_squares=1.0)
+        scalars.update(noise_sum=10.0, noise_steps=10.0, step_squares=1.0, drift_products=0.5, drift_squares=1.0)
         rule.agree(scalars, early=False)
     assert rule.share(scalars) == rule.lowest
+
+
+@pytest.mark.parametrize(("way", "expected"), [(0.0, "lowest"), (0.5, "highest")])
+def test_steps_that_make_way_under_noise_grow_although_successive_ones_do_not_agree(way, expected):
+    """Each step undoes a tenth of the last one; nearly all of a pass's noise cancels, the common part does not."""
+    rule, scalars, d, n, rng = MeasuredStep(), {}, 50, 40, np.random.default_rng(0)
+    arrays = {name: np.zeros(d) for name in ("previous_step", "previous_gradient", "drift")}
+    successive = 0.0
+    for _ in range(20):
+        for _ in range(n):
+            noise = rng.standard_normal(d) / math.sqrt(d)
+            step = noise - 0.4 * arrays["previous_step"] + way * np.eye(d)[0]
+            rule.follow(arrays, scalars, gradient=noise, estimate=step, direction=step)
+        successive += scalars["step_products"]
+        rule.agree(scalars, early=False)
+    assert successive < 0.0
+    assert rule.share(scalars) == getattr(rule, expected)
+
+
+@pytest.mark.parametrize(("network", "sign"), [(False, -1), (True, 1)])
+def test_in_the_first_half_pass_only_networks_go_by_the_sum_of_the_steps(network, sign):
+    rule, scalars = MeasuredStep(network=network), {}
+    scalars.update(step_products=-0.1, step_squares=1.0, drift_products=3.0, drift_squares=1.0)
+    rule.agree(scalars, early=True)
+    assert sign * (rule.share(scalars) - rule.factor) > 0
 
 
 def followed(rule, scalars, products, times):

@@ -267,11 +267,13 @@ class GradientTable:
         """Measure the mini-batch's curvature in the metric and set the step size."""
         assert self.step is not None
         assert trial.gradient is not None
-        change = trial.gradient - ctx.arrays["held"]
-        moved = ctx.arrays["trial"] - ctx.arrays["x"]
-        along = float(moved @ change)
-        # Concave along the move: its size is still a curvature that a step must respect.
-        curvature = float(change @ self.metric(ctx, change)) / abs(along) if along else 0.0
+        held = ctx.arrays["held"]
+        change, moved, direction = trial.gradient - held, ctx.arrays["trial"] - ctx.arrays["x"], self.metric(ctx, held)
+        # The move is the direction up to its length (and to bounds), and P times the direction is the gradient.
+        length = float(held @ direction) * float(moved @ moved)
+        curvature = 0.0
+        if length > 0:
+            curvature = math.sqrt(float(change @ self.metric(ctx, change)) * float(direction @ direction) / length)
         self.step.record(ctx.arrays, ctx.scalars, curvature)
 
     def coefficient(self, ctx: Context) -> float | Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -19,9 +20,12 @@ from vamo_bbo.core.composite import Composite
 from vamo_bbo.core.points import materialize
 from vamo_bbo.core.solver import State
 from vamo_bbo.core.types import Answer, Probe
+from vamo_bbo.kronecker import Kronecker
 from vamo_bbo.problem import FiniteSum
 from vamo_bbo.run.objective import Objective
+from vamo_bbo.sketch import Preconditioner
 from vamo_bbo.solvers import vamo
+from vamo_bbo.solvers.vamo import Control
 
 __all__ = ["VAMO", "SolverOptimizer"]
 
@@ -103,10 +107,10 @@ class SolverOptimizer(torch.optim.Optimizer):
         if not callable(getattr(solver, "ask", None)):
             raise OptionError(f"solver must be one of this package's, such as vb.sgd() or vb.vamo(); got {solver!r}.")
         super().__init__(params, {"lr": lr})
-        self.solver = solver
+        self._layout = Layout(p for p in self.param_groups[0]["params"] if p.requires_grad)
+        self.solver = self._for_shapes(solver, [tuple(p.shape) for p in self._layout.parameters])
         self.nfev_samples = 0
         self.njev_samples = 0
-        self._layout = Layout(p for p in self.param_groups[0]["params"] if p.requires_grad)
         finite = FiniteSum(
             self._losses, n_samples, value_and_grad=self._value_and_grad, check_grad=False, chunk_size=chunk_size
         )
@@ -126,6 +130,10 @@ class SolverOptimizer(torch.optim.Optimizer):
         if other:
             raise OptionError(f"A group's one option is 'lr', got {', '.join(other)}; weight decay belongs in a loss.")
         super().add_param_group(param_group)
+
+    def _for_shapes(self, solver: Composite, shapes: list[tuple[int, ...]]) -> Composite:
+        """Return the solver for parameters of these shapes."""
+        return solver
 
     def _configured(self) -> Composite:
         """Return the solver with the group's present learning rate."""
@@ -292,25 +300,33 @@ class SolverOptimizer(torch.optim.Optimizer):
 class VAMO(SolverOptimizer):
     r"""VAMO as a PyTorch optimizer: :func:`vamo_bbo.vamo` over the parameters of a module.
 
+    Without ``lr`` nothing is to be tuned: the step size is measured, in a metric of its own for every layer
+    (:class:`~vamo_bbo.Kronecker`).
+
     Parameters
     ----------
     params : iterable of parameters
         Trained together, as one group; all float32 or all float64.
     lr : float, optional
-        Learning rate; None makes the first step 0.01 in root mean square.
+        Learning rate; None measures it.
     n_samples : int
         Number of training samples.
-    batch_size, n_directions, smoothing, mixing, law, epoch_length
+    control, coefficient, memory, batch_size, n_directions, smoothing, mixing, law, epoch_length
         As in :func:`vamo_bbo.vamo`.
+    preconditioner : {"auto", "guided", "diagonal", "none"} or Preconditioner
+        As in :func:`vamo_bbo.vamo`, but "auto" is the metric per layer where the step size is measured.
     per_sample, chunk_size, seed, backend
         As in :class:`SolverOptimizer`.
 
     Notes
     -----
-    Once per ``epoch_length`` steps (default: one pass) ``step`` evaluates all samples ``n_directions + 1`` times
-    without gradients; between, a step costs one gradient of its batch and no further loss. Memory beyond the module:
-    the last good parameters, two gradients (autograd's and the solver's), one scratch vector, and
-    ``n_samples * n_directions`` float64.
+    A step is one gradient of its batch; a measured step adds about eight a pass and the losses of a fiftieth of the
+    samples. Memory beyond the module: about ten vectors, the metric (:class:`~vamo_bbo.Kronecker`), and the last
+    gradient of every batch where those fit into ``memory``. The parameters are the last iterate, not an average.
+
+    With the value table (``control="values"``, or one of its options: n_directions, smoothing, mixing, law,
+    epoch_length), ``step`` evaluates all samples ``n_directions + 1`` times once per ``epoch_length`` steps (default:
+    one pass) without gradients, and keeps ``n_samples * n_directions`` float64.
 
     References
     ----------
@@ -321,7 +337,7 @@ class VAMO(SolverOptimizer):
     --------
     >>> inputs = torch.linspace(-1, 1, 64)[:, None]
     >>> line = torch.nn.Linear(1, 1)
-    >>> optimizer = VAMO(line.parameters(), lr=0.2, n_samples=64, batch_size=8)
+    >>> optimizer = VAMO(line.parameters(), n_samples=64)
     >>> for _ in range(200):
     ...     _ = optimizer.step(lambda idx: (line(inputs[idx]) - 3 * inputs[idx]).square().sum(1))
     >>> round(line.weight.item(), 3)
@@ -334,19 +350,28 @@ class VAMO(SolverOptimizer):
         lr: float | None = None,
         *,
         n_samples: int,
+        control: Control = "auto",
+        preconditioner: Literal["auto", "guided", "diagonal", "none"] | Preconditioner = "auto",
+        coefficient: float | Literal["adaptive"] = "adaptive",
+        memory: float = 2**30,
         batch_size: int | None = None,
         n_directions: int | None = None,
         smoothing: float | None = None,
-        mixing: float | Literal["paper", "optimal"] = "optimal",
-        law: str | Law = "block",
+        mixing: float | Literal["paper", "optimal", "directions", "vector"] | None = None,
+        law: str | Law | None = None,
         epoch_length: int | None = None,
         per_sample: bool = True,
         chunk_size: int = 1024,
         seed: int = 0,
         backend: str = "auto",
     ) -> None:
-        solver = vamo(
-            control="values",
+        self._make = partial(
+            vamo,
+            lr,
+            control=control,
+            coefficient=coefficient,
+            averaging=None,
+            memory=memory,
             n_directions=n_directions,
             smoothing=smoothing,
             mixing=mixing,
@@ -354,9 +379,10 @@ class VAMO(SolverOptimizer):
             epoch_length=epoch_length,
             batch_size=batch_size,
         )
+        self._layers = lr is None and preconditioner == "auto"
         super().__init__(
             params,
-            solver,
+            self._make(preconditioner=preconditioner),
             n_samples=n_samples,
             lr=lr,
             per_sample=per_sample,
@@ -364,3 +390,7 @@ class VAMO(SolverOptimizer):
             seed=seed,
             backend=backend,
         )
+
+    def _for_shapes(self, solver: Composite, shapes: list[tuple[int, ...]]) -> Composite:
+        """Return the solver with the metric per layer unless another was asked for."""
+        return self._make(preconditioner=Kronecker(shapes)) if self._layers else solver

@@ -22,6 +22,7 @@ from vamo_bbo.schedules import Constant, Schedule
 from vamo_bbo.sketch import Preconditioner
 from vamo_bbo.sketch import preconditioner as make_preconditioner
 from vamo_bbo.step_sizes import MeasuredStep
+from vamo_bbo.untuned import Untuned
 from vamo_bbo.value_tables import LearnedValues
 
 __all__ = ["vamo", "vamo_paper"]
@@ -64,11 +65,13 @@ class Chosen:
     repeats: bool
     memory: float
 
-    def resolve(self, info: ProblemInfo, size: int, batch_size: int) -> ControlVariate | GradientTable:
+    def resolve(self, info: ProblemInfo, size: int, batch_size: int) -> ControlVariate | GradientTable | Untuned:
         """Return the recipe."""
         control = self._control(info, size, batch_size)
         if control == "values":
-            return self.values
+            # Learned coefficients need the gradient when a step is done, which a probe may have taken the place of.
+            whole = info.gradient == "full" and not info.device and not isinstance(self.values, LearnedValues)
+            return Untuned(self.values) if whole and self.table.step is not None else self.values
         return replace(self.table, storage=control)
 
     def _control(
@@ -100,8 +103,8 @@ class Chosen:
             return DEFAULT_BATCH
         return min(LARGEST_BATCH, max(SMALLEST_BATCH, info.n_samples // WANTED_BATCHES))
 
-    def _of(self, ctx: Context) -> ControlVariate | GradientTable:
-        found: ControlVariate | GradientTable | None = ctx.state.cache.get("recipe")
+    def _of(self, ctx: Context) -> ControlVariate | GradientTable | Untuned:
+        found: ControlVariate | GradientTable | Untuned | None = ctx.state.cache.get("recipe")
         if found is None:
             found = ctx.state.cache["recipe"] = self.resolve(ctx.info, ctx.size, ctx.batch_size)
         return found
@@ -171,8 +174,8 @@ def vamo(
     Parameters
     ----------
     learning_rate : float, optional
-        Step size :math:`\eta`. None measures it; with "values" it makes the first step 0.01 ``x_scale`` in root mean
-        square.
+        Step size :math:`\eta`. None measures it; with a partial gradient or learned ``mixing`` it makes the first step
+        0.01 ``x_scale`` in root mean square.
     control : {"auto", "values", "gradients", "projections", "none"}
         Where the control variate comes from. "auto": "values" if an option of that form is given or the gradient is
         partial; where batches may not repeat (``sampling`` "epoch" or "iid"), "values" if
@@ -267,7 +270,7 @@ def vamo(
             "gradients",
             coefficient,
             make_preconditioner(kind, rank),
-            MeasuredStep(cuts_all=isinstance(kind, Kronecker)) if measured else None,
+            MeasuredStep(network=isinstance(kind, Kronecker)) if measured else None,
             None if power is None else float(power),
         ),
         sampling in ("auto", "fixed"),
