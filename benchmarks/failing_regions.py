@@ -7,7 +7,8 @@ Run it from the checkout with ``cma`` and ``cmaes`` installed::
 It goes on where it stopped; ``--set development`` draws other problems of the same families, with which "auto" was
 developed. A problem is solved to tau when ``f <= f* + tau (f(x0) - f*)``, with f* the lowest value that any method
 found in ``4 x 100`` (d + 1) values. A failed evaluation counts like any other. pycma is told 1e30 for it, and has a
-first step of 0.3, the others start as they are.
+first step of 0.3, the others start as they are. With ``--noise 0.02`` values have normal noise of so much of
+f(x0) - f*, and what counts is f without noise at the answer, in a run of each budget.
 """
 
 from __future__ import annotations
@@ -233,36 +234,72 @@ def run(method: str, fun: Fun, x0: np.ndarray, budget: int) -> list[float]:
     return told[:budget]
 
 
+def answers(method: str, fun: Fun, x0: np.ndarray, sigma: float) -> list[float]:
+    """Return f without noise where a run of each budget has ended, infinite where it fails there."""
+    import vamo_bbo as vb
+
+    found = []
+    for k in MARKS:
+        budget, rng = k * (x0.size + 1), np.random.default_rng(1)
+
+        def noisy(x: Any, rng: np.random.Generator = rng) -> float:
+            return fun(np.asarray(x, dtype=float)) + sigma * float(rng.normal())
+
+        if method == "pycma":
+            import cma
+
+            def safe(x: Any, noisy: Callable[[Any], float] = noisy) -> float:
+                try:
+                    return noisy(x)
+                except CrashError:
+                    return 1e30
+
+            strategy = cma.CMAEvolutionStrategy(x0, 0.3, {"verbose": -9, "seed": 1, "maxfevals": budget})
+            x = strategy.optimize(safe).result.xfavorite
+        else:
+            x = vb.minimize(noisy, x0, method=method, maxfev=budget, rng=1, noisy=True).x
+        try:
+            found.append(fun(x))
+        except CrashError:
+            found.append(math.inf)
+    return found
+
+
 def main() -> None:
     """Run what is missing, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--set", default="held-out", choices=sorted(SEEDS))
+    parser.add_argument("--noise", type=float, default=0.0)
     parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument("--out", type=Path, default=Path("failing.json"))
     args = parser.parse_args()
     done: dict[str, list[float]] = json.loads(args.out.read_text()) if args.out.exists() else {}
     methods = args.methods.split(",")
-    chosen = problems(args.set)
+    chosen, suffix = problems(args.set), f" {args.noise:g}" if args.noise else ""
     for name, (fun, x0) in chosen.items():
-        for method in (*methods, "reference"):
-            key = f"{name} {method}"
+        for method in ("reference", *methods):
+            key = f"{name} {method}{suffix if method != 'reference' else ''}"
             if key in done:
                 continue
             if method == "reference":
                 longest = LONG * MARKS[-1] * (x0.size + 1)
                 done[key] = [min(min(run(long, fun, x0, longest)) for long in ("auto", "cma", "pycma"))]
+            elif args.noise:
+                lowest = done[f"{name} reference"][0]
+                done[key] = answers(method, fun, x0, args.noise * (fun(x0) - lowest))
             else:
                 values = run(method, fun, x0, MARKS[-1] * (x0.size + 1))
                 best = np.minimum.accumulate([*values, math.inf])
                 done[key] = [float(best[min(k * (x0.size + 1), len(values)) - 1]) for k in MARKS]
             args.out.write_text(json.dumps(done))
-    lowest = {name: min(min(done[f"{name} {m}"]) for m in (*methods, "reference")) for name in chosen}
+    keys = [f"{m}{suffix}" for m in methods]
+    lowest = {name: min(min(done[f"{name} {m}"]) for m in (*keys, "reference")) for name in chosen}
     first = {name: fun(x0) for name, (fun, x0) in chosen.items()}
     for tau in TAUS:
         print(f"\n{len(chosen)} problems; solved to {tau:g} within k (d + 1) values")
         print(f"{'':12}" + "".join(f"{f'k = {k}':>9}" for k in MARKS))
         for method in methods:
-            at = np.array([done[f"{n} {method}"] for n in chosen])
+            at = np.array([done[f"{n} {method}{suffix}"] for n in chosen])
             goals = np.array([lowest[n] + tau * (first[n] - lowest[n]) for n in chosen])
             print(f"{method:12}" + "".join(f"{share:8.0f}%" for share in 100.0 * np.mean(at <= goals[:, None], axis=0)))
 

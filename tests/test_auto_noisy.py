@@ -7,6 +7,7 @@ import pytest
 from scipy.optimize import LinearConstraint, NonlinearConstraint
 
 import vamo_bbo as vb
+from vamo_bbo.auto import noisy
 from vamo_bbo.solvers.cma import EvolutionStrategy
 
 D = 4
@@ -136,6 +137,38 @@ def test_failures_are_counted_and_never_the_answer():
     result = vb.minimize(fun, np.zeros(D), rng=0, maxfev=900)
     assert result.n_failed == sum(bool(x[0] > 1.2) for x in fun.points) > 0
     assert bowl(result.x) < 0.01
+
+
+def test_a_population_goes_on_where_failures_hold_the_models_up():
+    """In the unit ball, which holds (1, 1, 1, 1) at a distance of 1."""
+    gaps = []
+    for seed in range(3):
+        fun = Noisy(bowl, 0.03, seed, fails=lambda x: bool(x @ x > 1.0))
+        result = vb.minimize(fun, np.full(D, -0.4), rng=seed, maxfev=400)
+        assert "many failures held up, then cma" in result.message
+        gaps.append(bowl(result.x) - 1.0)
+    assert 0.0 <= np.median(gaps) < 0.05  # 7 at the start
+
+
+def test_a_search_whose_generations_all_fail_is_over(monkeypatch):
+    """It was asked again and again, for no point at all."""
+    fun, searched, run, calls = Noisy(bowl, 0.1), noisy._searched, noisy._run, []
+
+    def shut(*args):
+        fun.fails = lambda x: True
+        return searched(*args)
+
+    def counted(*args, **kwargs):
+        calls.append(args)
+        assert len(calls) < 100
+        return run(*args, **kwargs)
+
+    monkeypatch.setattr(noisy, "_searched", shut)
+    monkeypatch.setattr(noisy, "_run", counted)
+    result = vb.minimize(fun, np.zeros(D), rng=0, maxfev=2000)
+    assert "then cma" in result.message
+    assert result.n_failed > 20
+    assert bowl(result.x) < 0.5
 
 
 @pytest.mark.parametrize("raises_at", [100, 400, 800])

@@ -5,7 +5,8 @@ small against what is left to gain; where it no longer is, that model ends. One 
 needs, in a region that noise keeps wide, goes on from there, and knows the values that are paid for. With more
 variables than that is affordable for COBYQA comes first, and then a population, whose ranking needs no differences
 (docs/which_method.rst has the measurements). The interpolating model asks for one point at a time: with several workers
-the regression, in rounds of as many points, begins.
+the regression, in rounds of as many points, begins. Where many of the first values fail a population goes on after it:
+at the border of a region that fails both models are stuck.
 
 Where the user has stated a budget and the regression has settled (its level does not fall by more than the noise any
 more), RESERVE is kept and the rest of what is left goes to restarts of CMA-ES (:mod:`vamo_bbo.auto.search`), which
@@ -35,6 +36,7 @@ from vamo_bbo.auto.search import (
     generic,
     has_cma,
     left,
+    local_population,
     may_search,
     population,
     reach,
@@ -68,6 +70,8 @@ REGRESSION = 20
 PATIENCE = 6
 """The regression has settled when its level has not fallen by more than the noise in so many times d + 1 values, and
 in as many as a quadratic has coefficients."""
+FAILING = 0.1
+"""If more than this share of the first values failed, at the border of a region where they do, a population goes on."""
 RESERVE = 0.4
 """Share of what is left that a search leaves for a regression."""
 GENERATIONS = 3
@@ -143,6 +147,10 @@ def _regressed(call: Call, watched: Watched, units: Array | None) -> tuple[Any, 
         if not _settled(call, watched, result):
             return result, first.recommended(), "interpolation"
         path, start = f"interpolation until {watched.nfev} values, then quadratic", first.recommended()
+        if has_cma() and watched.failures.count > FAILING * watched.nfev:
+            method = local_population(call, watched, start, units, noisy=True)
+            result = _run(call, watched, method)
+            return result, method.recommended(), "interpolation, which many failures held up, then cma"
     local = _regression(call, watched, start, units)
     result = _run(call, watched, local)
     if not may_search(call) or not _settled(call, watched, result):
@@ -230,7 +238,7 @@ def _searched(call: Call, watched: Watched, search: Asked, local: Asked) -> tupl
     try:
         while not (returned and watched.nfev >= enough):
             result = _run(call, watched, search, maxiter=GENERATIONS)
-            if watched.ended is not None or result.success:
+            if watched.ended is not None or search.solver.status(search.state) is not None:
                 return result, False
             returned = _came_back(call, watched, search, local)
             if returned:

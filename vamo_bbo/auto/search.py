@@ -53,6 +53,8 @@ RESTARTS = 10**6
 """More than any budget holds: the budget ends the search."""
 GAIN = 1e-8
 """Smallest relative gain that counts as another basin."""
+WIDTH = 0.3
+"""First step of a population that goes on where failures hold others up, relative to the way from x0."""
 _SPENT = (Code.MAXFEV, Code.MAX_TIME)
 
 
@@ -159,11 +161,17 @@ def population(call: Call, watched: Watched, x: Array, size: float | Array, *, n
     return _started(call, solver, at, noisy)
 
 
-def local_population(call: Call, watched: Watched, x: Array, size: Array) -> Asked:
-    """Return a population that searches around ``x``, with first steps of ``size`` in every variable, until it ends."""
+def local_population(call: Call, watched: Watched, x: Array, units: Array | None, *, noisy: bool = False) -> Asked:
+    """Return a population that searches around ``x`` until it has converged.
+
+    Its first step is WIDTH of the root mean square of the way from x0 to x, in ``units`` (d,).
+    """
     from vamo_bbo.solvers import cma
 
-    return _started(call, cma(sigma=1.0), Coordinates.around(x, watched, size, boxed=False), noisy=False)
+    sizes = np.ones(call.size) if units is None else units
+    way = float(np.sqrt(np.mean(((x - start_of(call, watched)) / sizes) ** 2)))
+    at = Coordinates.around(x, watched, WIDTH * (way or 1.0) * sizes, boxed=False)
+    return _started(call, cma(sigma=1.0, noise_handling=False), at, noisy)
 
 
 def _started(call: Call, solver: Solver, at: Coordinates, noisy: bool) -> Asked:

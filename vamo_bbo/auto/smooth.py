@@ -31,8 +31,8 @@ FIRST, TURN = 20, 5
 WALLED, STALLED = 0.5, 0.1
 """Failures hold a descent up if more than the first share of its trial points fail in a turn that gains less than the
 second share of what all its turns have."""
-WIDTH, WIDE = 0.3, 20
-"""First step of the population that then joins, relative to the root mean square of the way from x0, and its turn."""
+WIDE = 20
+"""A turn of the population that then joins."""
 PAIRS = 50
 """Steps that L-BFGS-B remembers, two vectors each (scipy: 10): a step costs a gradient, and 50 are BFGS if d <= 50."""
 FTOL, GTOL = 2.220446049250313e-09, 1e-5
@@ -157,8 +157,12 @@ def _in_turn(call: Call, watched: Watched, units: Array | None, begun: Descent) 
     while True:
         joins = _joining(call, slope, others, stuck)
         if joins is not None:
-            method = _around(call, watched, units) if joins == "cma" else _modelled(call, watched, units, begun)
-            turn = _Runner(joins, method, generic(call), turn=WIDE if joins == "cma" else TURN)
+            assert watched.best_x is not None
+            if joins == "cma":
+                method, length = local_population(call, watched, watched.best_x.astype(np.float64), units), WIDE
+            else:
+                method, length = _modelled(call, watched, units, begun), TURN
+            turn = _Runner(joins, method, generic(call), turn=length)
             others.append(turn)
         if turn is None:
             break
@@ -207,14 +211,6 @@ def _next(slope: _Runner, others: list[_Runner], stuck: bool) -> _Runner | None:
     if over:
         going = [runner for runner in going if (runner.promise if runner is slope else runner.lowest) < min(over)]
     return min(going, key=lambda runner: runner.promise, default=None)
-
-
-def _around(call: Call, watched: Watched, units: Array | None) -> Asked:
-    """Return a population around the best point, as wide as a share of the way to it."""
-    assert watched.best_x is not None
-    sizes = np.ones(call.size) if units is None else units
-    way = float(np.sqrt(np.mean(((watched.best_x - start_of(call, watched)) / sizes) ** 2)))
-    return local_population(call, watched, watched.best_x, WIDTH * (way or 1.0) * sizes)
 
 
 def _modelled(call: Call, watched: Watched, units: Array | None, begun: Descent) -> Asked:
