@@ -8,7 +8,8 @@ It goes on where it stopped; ``--set development`` draws other problems of the s
 developed. A problem is solved to tau when ``f <= f* + tau (f(x0) - f*)``, with f* the lowest value that any method
 found in ``4 x 100`` (d + 1) values. A failed evaluation counts like any other. pycma is told 1e30 for it, and has a
 first step of 0.3, the others start as they are. With ``--noise 0.02`` values have normal noise of so much of
-f(x0) - f*, and what counts is f without noise at the answer, in a run of each budget.
+f(x0) - f*, and what counts is f without noise at the answer, in a run of each budget. ``--workers 8`` tells ours that there are so
+many.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import argparse
 import json
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -203,7 +204,18 @@ def problems(which: str) -> dict[str, tuple[Fun, np.ndarray]]:
     return found
 
 
-def run(method: str, fun: Fun, x0: np.ndarray, budget: int) -> list[float]:
+class Pool:
+    """Workers, as far as a method can see."""
+
+    def __init__(self, workers: int) -> None:
+        self._max_workers = workers
+
+    def __call__(self, function: Callable[[Any], Any], points: Iterable[Any]) -> list[Any]:
+        """Evaluate points together."""
+        return [function(point) for point in points]
+
+
+def run(method: str, fun: Fun, x0: np.ndarray, budget: int, workers: int = 1) -> list[float]:
     """Return the values in their order, infinite where failed."""
     told: list[float] = []
 
@@ -230,7 +242,8 @@ def run(method: str, fun: Fun, x0: np.ndarray, budget: int) -> list[float]:
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            vb.minimize(counted, x0, method=method, maxfev=budget, rng=1)
+            pool = Pool(workers) if workers > 1 else 1
+            vb.minimize(counted, x0, method=method, maxfev=budget, rng=1, workers=pool)
     return told[:budget]
 
 
@@ -270,12 +283,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--set", default="held-out", choices=sorted(SEEDS))
     parser.add_argument("--noise", type=float, default=0.0)
+    parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument("--out", type=Path, default=Path("failing.json"))
     args = parser.parse_args()
     done: dict[str, list[float]] = json.loads(args.out.read_text()) if args.out.exists() else {}
     methods = args.methods.split(",")
     chosen, suffix = problems(args.set), f" {args.noise:g}" if args.noise else ""
+    suffix += f" {args.workers} workers" if args.workers > 1 else ""
     for name, (fun, x0) in chosen.items():
         for method in ("reference", *methods):
             key = f"{name} {method}{suffix if method != 'reference' else ''}"
@@ -288,7 +303,7 @@ def main() -> None:
                 lowest = done[f"{name} reference"][0]
                 done[key] = answers(method, fun, x0, args.noise * (fun(x0) - lowest))
             else:
-                values = run(method, fun, x0, MARKS[-1] * (x0.size + 1))
+                values = run(method, fun, x0, MARKS[-1] * (x0.size + 1), args.workers)
                 best = np.minimum.accumulate([*values, math.inf])
                 done[key] = [float(best[min(k * (x0.size + 1), len(values)) - 1]) for k in MARKS]
             args.out.write_text(json.dumps(done))

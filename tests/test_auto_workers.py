@@ -117,3 +117,17 @@ def test_the_values_at_the_answer_are_taken_by_the_workers(method):
         vb.minimize(fun, np.full(3, 2.0), method=method, workers=pool, noisy=True, maxfev=200, rng=0)
     assert len(threads) > 150
     assert threading.main_thread() not in threads[-100:]
+
+
+def test_a_population_joins_where_failures_hold_the_gradients_up():
+    """The lowest value within the unit ball is at distance 2 - 1 from (1, 1, 1, 1), but for the weights."""
+
+    def fun(x):
+        if x @ x > 1.0:
+            raise RuntimeError("the simulation diverged")
+        return float(((x - 1.0) ** 2).sum())
+
+    pool = Pool(8, fun)
+    result = vb.minimize(pool.value, np.array([-0.4, 0.1, -0.3, 0.2]), workers=pool, maxfev=400, rng=0)
+    assert 0.0 <= result.fun - 1.0 < 0.02
+    assert pool.rounds < 100

@@ -171,7 +171,8 @@ def local_population(call: Call, watched: Watched, x: Array, units: Array | None
     sizes = np.ones(call.size) if units is None else units
     way = float(np.sqrt(np.mean(((x - start_of(call, watched)) / sizes) ** 2)))
     at = Coordinates.around(x, watched, WIDTH * (way or 1.0) * sizes, boxed=False)
-    return _started(call, cma(sigma=1.0, noise_handling=False), at, noisy)
+    solver = cma(sigma=1.0, population_size=generation_of(call), noise_handling=False)
+    return _started(call, solver, at, noisy)
 
 
 def _started(call: Call, solver: Solver, at: Coordinates, noisy: bool) -> Asked:

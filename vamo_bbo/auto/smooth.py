@@ -62,8 +62,7 @@ def descend(call: Call, watched: Watched, look: Look) -> Any:
         Of the stage that found the answer, with the counts of all.
     """
     begun = descent(call, start_of(call, watched), look.value, watched, look.units, look.slope)
-    turns = call.size <= STUCK and begun.is_ours and not is_parallel(call)
-    result = (_in_turn if turns else _alone)(call, watched, look.units, begun)
+    result = (_in_turn if call.size <= STUCK and begun.is_ours else _alone)(call, watched, look.units, begun)
     return search_on(call, watched, result, look.units) if goes_on(call, watched) else result
 
 
@@ -175,7 +174,7 @@ def _in_turn(call: Call, watched: Watched, units: Array | None, begun: Descent) 
         stuck = slope.result is not None and begun.is_stuck(slope.result, watched)
         turn = _next(slope, others, stuck)
     best = min((other for other in others if other.result is not None), key=lambda other: other.lowest, default=slope)
-    if slope.result is not None and slope.lowest <= best.lowest and not stuck:
+    if best is slope or (slope.result is not None and slope.lowest <= best.lowest and not stuck):
         return counted(slope.result, watched)
     before = _found_none(call, best.name) if stuck else f"{slope.name} and {best.name} in turn"
     return _polished(call, watched, best.result, before, units)
@@ -193,10 +192,15 @@ def _first_turn(call: Call, watched: Watched, slope: _Runner) -> Any:
 
 
 def _joining(call: Call, slope: _Runner, others: list[_Runner], stuck: bool) -> str | None:
-    """Return the name of a method that is to have turns from now on."""
+    """Return the name of a method that is to have turns from now on.
+
+    The model asks for one point at a time: several workers are left to a search, where there will be one.
+    """
     if slope.is_held and has_cma() and all(other.name != "cma" for other in others):
         return "cma"
-    return "interpolation" if not others and (call.size <= MODELS or stuck) else None
+    parallel = is_parallel(call)
+    models = not (parallel and may_search(call)) if stuck else call.size <= MODELS and not parallel
+    return "interpolation" if models and not others else None
 
 
 def _next(slope: _Runner, others: list[_Runner], stuck: bool) -> _Runner | None:
