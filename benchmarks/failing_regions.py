@@ -8,8 +8,8 @@ It goes on where it stopped; ``--set development`` draws other problems of the s
 developed. A problem is solved to tau when ``f <= f* + tau (f(x0) - f*)``, with f* the lowest value that any method
 found in ``4 x 100`` (d + 1) values. A failed evaluation counts like any other. pycma is told 1e30 for it, and has a
 first step of 0.3, the others start as they are. With ``--noise 0.02`` values have normal noise of so much of
-f(x0) - f*, and what counts is f without noise at the answer, in a run of each budget. ``--workers 8`` tells ours that there are so
-many.
+f(x0) - f*, and what counts is f without noise at the answer, in a run of each budget. ``--workers 8`` tells our methods
+that there are so many.
 """
 
 from __future__ import annotations
