@@ -20,7 +20,7 @@ from vamo_bbo.core.types import Answer, Probe, ProbeId
 if TYPE_CHECKING:
     from vamo_bbo.core.solver import Context, State
 
-__all__ = ["LATE", "STALEST", "Late", "given_up", "joined", "take_late"]
+__all__ = ["LATE", "STALEST", "Late", "given_up", "joined", "take_late", "told_value"]
 
 LATE = "late: the round closed on a quorum"
 """The error of an answer that the round did not wait for: no failure, and no reason to try again."""
@@ -53,6 +53,13 @@ class Late(NamedTuple):
     reference: float = math.nan
     partner: ProbeId | None = None
     point: Array | None = None
+
+
+def told_value(answer: Answer) -> float:
+    """Return the value; inf for a failure, NaN for what the round did not wait for."""
+    if answer.error is not None:
+        return math.nan if answer.error == LATE else math.inf
+    return float(answer.value)
 
 
 def given_up(answers: Iterable[Answer]) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 
 from vamo_bbo._errors import CapabilityError, OptionError
 from vamo_bbo._typing import Array, FloatArray
-from vamo_bbo.core.late import LATE
+from vamo_bbo.core.late import told_value
 from vamo_bbo.core.solver import State, Status
 from vamo_bbo.core.types import Answer, Probe, ProbeId, ProblemInfo
 from vamo_bbo.solvers._differences import (
@@ -211,7 +211,7 @@ class DifferenceBFGS:
 
     def _told(self, state: State, asked: dict[int, FloatArray]) -> None:
         """Close a round, and those after it whose values are known."""
-        told = {k: _value(state.inbox[_id(state, k)]) for k in asked}
+        told = {k: told_value(state.inbox[_id(state, k)]) for k in asked}
         state.inbox = {}
         values = {**_known(state), **told}
         size = len(_points(state))
@@ -417,13 +417,6 @@ _ENDINGS = (
 def _take_value(state: State, value: float) -> None:
     """Take the value at x0, which is the unit of the tolerances where it is less than 1."""
     state.scalars["value"], state.scalars["unit"] = value, min(1.0, abs(value)) or 1.0
-
-
-def _value(answer: Answer) -> float:
-    """Return the value; inf for a failure, NaN for what the round did not wait for."""
-    if answer.error is not None:
-        return math.nan if answer.error == LATE else math.inf
-    return float(answer.value)
 
 
 def _id(state: State, index: int) -> ProbeId:

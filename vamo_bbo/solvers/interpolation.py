@@ -10,7 +10,7 @@ import numpy as np
 
 from vamo_bbo._errors import CapabilityError, OptionError
 from vamo_bbo._typing import Array, FloatArray
-from vamo_bbo.core.late import LATE
+from vamo_bbo.core.late import told_value
 from vamo_bbo.core.solver import State, Status
 from vamo_bbo.core.types import Answer, Probe, ProbeId, ProblemInfo
 from vamo_bbo.solvers._differences import bounds_of
@@ -152,7 +152,7 @@ class QuadraticInterpolation:
                 continue
             state.inbox[answer.id] = answer
             if len(state.inbox) == size:
-                told = [_value(state.inbox[_id(state, k)]) for k in range(size)]
+                told = [told_value(state.inbox[_id(state, k)]) for k in range(size)]
                 state.inbox = {}
                 self._close(state, told)
         return state
@@ -267,13 +267,6 @@ class QuadraticInterpolation:
         scalars, x = state.scalars, state.arrays["x"]
         unit = np.finfo(x.dtype).eps * float(np.abs(x).max(initial=0.0))
         return bool(scalars["limit"] <= max(self.xtol * scalars["first"], unit))
-
-
-def _value(answer: Answer) -> float:
-    """Return the value; inf for a failure, NaN for what the round did not wait for."""
-    if answer.error is not None:
-        return math.nan if answer.error == LATE else math.inf
-    return float(answer.value)
 
 
 def _id(state: State, index: int) -> ProbeId:
