@@ -148,11 +148,11 @@ class Integer:
     def levels(self) -> int:
         """Number of cells of the unit interval: one for each value, with ``log`` at least one."""
         if self.log:
-            return math.ceil(self._decades * (self.high + 0.5))
+            return math.ceil(self._length * (self.high + 0.5))
         return (self.high - self.low) // self.step + 1
 
     @property
-    def _decades(self) -> float:
+    def _length(self) -> float:
         """Length of the logarithmic axis, on which a value v reaches from v - 1/2 to v + 1/2."""
         return math.log((self.high + 0.5) / (self.low - 0.5))
 
@@ -161,7 +161,7 @@ class Integer:
         cell = _cell(u, self.levels)
         if not self.log:
             return self.low + self.step * cell
-        value = math.floor((self.low - 0.5) * math.exp(self._decades * (cell + 0.5) / self.levels) + 0.5)
+        value = math.floor((self.low - 0.5) * math.exp(self._length * (cell + 0.5) / self.levels) + 0.5)
         return min(max(value, self.low), self.high)
 
     def to_unit(self, value: Any) -> float:
@@ -174,7 +174,7 @@ class Integer:
         if not self.log:
             return ((number - self.low) // self.step + 0.5) / self.levels
         ends = (math.log((number + side) / (self.low - 0.5)) for side in (-0.5, 0.5))
-        return (_cell(0.5 * sum(ends) / self._decades, self.levels) + 0.5) / self.levels
+        return (_cell(0.5 * sum(ends) / self._length, self.levels) + 0.5) / self.levels
 
 
 @dataclass(frozen=True, slots=True)

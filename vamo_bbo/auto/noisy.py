@@ -138,7 +138,10 @@ def _followed(call: Call, watched: Watched, units: Array | None) -> tuple[Any, A
 
 
 def _regressed(call: Call, watched: Watched, units: Array | None) -> tuple[Any, Array, str]:
-    """Run the regression from x0, and search where it has settled; return as :func:`_followed`."""
+    """Run the interpolating model, unless there are several workers, then the regression; search where that settles.
+
+    If many of the first values have failed a population takes the place of both others. Returns as :func:`_followed`.
+    """
     watched.remember(KEPT)
     path, start = "quadratic", start_of(call, watched)
     if not is_parallel(call):

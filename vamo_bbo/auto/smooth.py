@@ -152,7 +152,8 @@ def _in_turn(call: Call, watched: Watched, units: Array | None, begun: Descent) 
     if ended is not None or (slope.result is not None and not begun.is_stuck(slope.result, watched)):
         return slope.result
     others: list[_Runner] = []
-    turn, stuck = None if slope.result else slope, slope.result is not None
+    stuck = slope.result is not None
+    turn = None if stuck else slope
     while True:
         joins = _joining(call, slope, others, stuck)
         if joins is not None:
