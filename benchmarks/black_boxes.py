@@ -149,10 +149,8 @@ def bobyqa(fun: Counted, start: Start) -> None:
         optimizer.set_upper_bounds(high / width)
     optimizer.set_min_objective(lambda y, grad: fun(y * width))
     optimizer.set_xtol_rel(1e-12)
-    try:
+    with contextlib.suppress(nlopt.RoundoffLimited, RuntimeError, SystemError):  # the last for Spent on its way
         optimizer.optimize(start.x0 / width)
-    except (nlopt.RoundoffLimited, RuntimeError):
-        return
 
 
 def optuna(sampler: str) -> Callable[[Counted, Start], None]:

@@ -465,7 +465,9 @@ def digits(rng: Rng, seed: int) -> Problem:
         return x[:n] @ np.exp(-np.abs(x[n:, None]) * times)
 
     data, count = curve(true) + 0.02 * rng.normal(size=40), int(rng.integers(3, 6))
-    return Problem(lambda x: float(f"{np.sum((curve(x) - data) ** 2):.{count}g}"), np.ones(2 * n) + np.arange(2 * n) % n)
+    return Problem(
+        lambda x: float(f"{np.sum((curve(x) - data) ** 2):.{count}g}"), np.ones(2 * n) + np.arange(2 * n) % n
+    )
 
 
 def jumps(rng: Rng, seed: int) -> Problem:

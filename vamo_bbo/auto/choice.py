@@ -5,14 +5,18 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from vamo_bbo.auto.descent import descent_name
 from vamo_bbo.auto.noisy import REGRESSION
 from vamo_bbo.auto.rounds import is_parallel
 from vamo_bbo.auto.search import has_cma
+from vamo_bbo.auto.smooth import MODELS
 from vamo_bbo.auto.space import FIRST
 from vamo_bbo.auto.sums import DIFFERENCES, choose_for_sum
 from vamo_bbo.problem import FiniteSum
 from vamo_bbo.scipy_layer.wrappers import limits
+from vamo_bbo.solvers.interpolation import FEW
 
 if TYPE_CHECKING:
     from vamo_bbo.minimize import Call
@@ -61,9 +65,11 @@ def choose(call: Call, noisy: bool) -> Choice:
             return Choice("cma" if small else "spsa", f"constraints, {about}, a journal or another service of ours")
         large = "COBYLA" if noisy else "SLSQP"
         return Choice("COBYQA" if d <= SMALL else large, f"constraints, {about}")
+    if call.needs_ours and call.has_gradient:
+        return Choice("adam", f"gradient, {about}, a journal or another service of our solvers")
+    if not noisy and not call.has_gradient and _few_in_a_box(call):
+        return Choice("bayes" if is_parallel(call) else "interpolation", f"few values in a box, {about}")
     if call.needs_ours:
-        if call.has_gradient:
-            return Choice("adam", f"gradient, {about}, a journal or another service of our solvers")
         return Choice(_of_ours(call, noisy), f"no gradient, {about}, a journal, a time-out or common random numbers")
     if call.has_gradient:
         return Choice("L-BFGS-B", f"exact gradient, {about}")
@@ -90,6 +96,20 @@ def few_and_dear(call: Call) -> bool:
         return False
     most = call.limits.get("maxfev")
     return not call.needs_ours or (most is not None and most <= FIRST)
+
+
+def _few_in_a_box(call: Call) -> bool:
+    """Return whether few values are stated and every variable is bounded, and no option asks for another method.
+
+    A run with a journal may go on with a larger budget, and with the same method.
+    """
+    most = call.limits.get("maxfev")
+    if most is None or most > FEW * (call.size + 1) or call.size > MODELS or call.journal is not None:
+        return False
+    if call.tol is not None or set(call.options) - {"maxiter", "disp"}:
+        return False
+    lower, upper = limits(call.bounds, call.x0)
+    return lower is not None and upper is not None and bool(np.isfinite(upper - lower).all())
 
 
 def _of_ours(call: Call, noisy: bool) -> str:

@@ -131,7 +131,7 @@ def descent(
     return Descent(_Sloped(solver, state, at.to_x, at))
 
 
-def model(call: Call, x: Array, value: float, watched: Watched, sizes: Array) -> Asked:
+def model(call: Call, x: Array, value: float, watched: Watched, sizes: Array, horizon: float | None = None) -> Asked:
     """Return a trust region with an interpolating model around a point, as a method that can be halted.
 
     Parameters
@@ -146,16 +146,18 @@ def model(call: Call, x: Array, value: float, watched: Watched, sizes: Array) ->
         Holds the bounds.
     sizes : (d,) array
         First radius in every variable.
+    horizon : float, optional
+        How many values there are, where it is the first method.
     """
     at = Coordinates.around(x, watched, sizes, boxed=False)
     solver = interpolation(radius=1.0 / max(1.0, float(np.abs(at.of(x)).max(initial=0.0))), xtol=XTOL)
-    state = _first_state(solver, call, at)
+    state = _first_state(solver, call, at, horizon)
     solver.begin(state, value)
     return Asked(solver, state, at.to_x)
 
 
-def _first_state(solver: Solver, call: Call, at: Coordinates) -> State:
+def _first_state(solver: Solver, call: Call, at: Coordinates, horizon: float | None = None) -> State:
     single = np.asarray(call.x0).dtype == np.float32  # the objective may compute in it
     start = at.of(at.x).astype(np.float32 if single else np.float64)
     info = ProblemInfo(lower=at.of(at.lower), upper=at.of(at.upper))
-    return solver.init(start, seed=0, backend="numpy", info=info)
+    return solver.init(start, seed=0, backend="numpy", info=info, horizon=horizon)

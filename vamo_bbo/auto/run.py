@@ -14,9 +14,9 @@ from vamo_bbo.auto.constrained import run_noisy_constrained
 from vamo_bbo.auto.descent import DESCENTS
 from vamo_bbo.auto.noisy import MODELS, run_noisy
 from vamo_bbo.auto.rounds import generation_of, points_of_a_round
-from vamo_bbo.auto.smooth import PAIRS, descend
+from vamo_bbo.auto.smooth import PAIRS, descend, model_in_a_box
 from vamo_bbo.auto.space import differs, run_space
-from vamo_bbo.auto.units import Look, agree, find_units, sizes_of
+from vamo_bbo.auto.units import Look, agree, find_units, sizes_of, steps_in
 from vamo_bbo.problem import FiniteSum
 from vamo_bbo.run.fixed import Fixed
 from vamo_bbo.run.outputs import number
@@ -77,6 +77,9 @@ def run_auto(call: Call) -> Any:
     elif watched is not None and (modelled or choice.method in DESCENTS):
         call.x_scale = None
         result = run_noisy(call, watched, look.units) if modelled else descend(call, watched, look)
+    elif watched is not None and choice.method == "interpolation":
+        call.x_scale = None
+        result = model_in_a_box(call, watched, look)
     elif watched is not None and choice.method == "bayes":
         result = run_space(call, watched, noisy)
     elif watched is not None:
@@ -98,6 +101,12 @@ def run_auto(call: Call) -> Any:
                 call.limits = {**call.limits, name: call.limits[name] - choice.gradients}
         if choice.method == "L-BFGS-B" and call.size <= _FEW:
             call.options = {"maxcor": PAIRS, **call.options}
+        if choice.method == "interpolation" and given is None:
+            x0, lower, upper = _within(call)
+            assert lower is not None
+            assert upper is not None
+            call.x_scale = steps_in(x0, lower, upper)
+            call.options = {"radius": 1.0 / max(1.0, float(np.abs(x0 / call.x_scale).max())), **call.options}
         if choice.method in ("bayes", "quadratic"):
             call.options = {"n_points": points_of_a_round(call), **call.options}
         result = run_call(call, choice.method)
@@ -158,7 +167,7 @@ def _look(call: Call, choice: Choice, watched: Watched, x0: Array, noisy: bool, 
     from vamo_bbo.scipy_layer.call import mapper_of
 
     value = math.nan
-    if choice.method in DESCENTS:
+    if choice.method in DESCENTS or choice.method == "interpolation":
         value = number(watched(x0.copy(), *call.arguments))
     own = choice.method in MODELS or (choice.method == "cma" and not _boxed(watched))
     if given is not None or call.constrained or call.space or not (own or choice.method in DESCENTS):

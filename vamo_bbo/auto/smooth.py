@@ -12,7 +12,7 @@ from vamo_bbo._typing import Array
 from vamo_bbo.auto.descent import Descent, descent, descent_name, model
 from vamo_bbo.auto.rounds import is_parallel
 from vamo_bbo.auto.search import counted, generic, goes_on, has_cma, local_population, may_search, search_on, start_of
-from vamo_bbo.auto.units import Look
+from vamo_bbo.auto.units import Look, steps_in
 from vamo_bbo.run.stop import Code
 from vamo_bbo.scipy_layer.asked import Asked
 from vamo_bbo.scipy_layer.objective import Watched
@@ -20,7 +20,7 @@ from vamo_bbo.scipy_layer.objective import Watched
 if TYPE_CHECKING:
     from vamo_bbo.minimize import Call
 
-__all__ = ["PAIRS", "descend"]
+__all__ = ["MODELS", "PAIRS", "descend", "model_in_a_box"]
 
 MODELS = 20
 """Most variables for which a model takes its turns with the descent."""
@@ -64,6 +64,24 @@ def descend(call: Call, watched: Watched, look: Look) -> Any:
     begun = descent(call, start_of(call, watched), look.value, watched, look.units, look.slope)
     result = (_in_turn if call.size <= STUCK and begun.is_ours else _alone)(call, watched, look.units, begun)
     return search_on(call, watched, result, look.units) if goes_on(call, watched) else result
+
+
+def model_in_a_box(call: Call, watched: Watched, look: Look) -> Any:
+    """Run an interpolating model from x0, where few values are stated and every variable is bounded.
+
+    The box tells how far to go, which a descent has to find out, and a descent takes d + 1 values before its first
+    step. Arguments and result are those of :func:`descend`.
+    """
+    from vamo_bbo.scipy_layer.call import run_scipy
+
+    start = start_of(call, watched)
+    assert watched.lower is not None
+    assert watched.upper is not None
+    sizes = steps_in(start, watched.lower, watched.upper) if look.units is None else look.units
+    method = model(call, start, look.value, watched, sizes, watched.budget.maxfev)
+    found = run_scipy(call, method, watched=watched, options=generic(call), x0=start)
+    result = _polished(call, watched, found, "interpolation", sizes)
+    return search_on(call, watched, result, sizes) if goes_on(call, watched) else result
 
 
 @dataclass(slots=True)

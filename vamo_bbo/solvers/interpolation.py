@@ -17,12 +17,15 @@ from vamo_bbo.solvers._differences import bounds_of
 from vamo_bbo.solvers._interpolation import Interpolant, interpolate
 from vamo_bbo.solvers._regression import in_ball, trust_region_step
 
-__all__ = ["QuadraticInterpolation", "interpolation"]
+__all__ = ["FEW", "QuadraticInterpolation", "interpolation"]
 
 LIMIT = 300
 """Most variables: a step inverts a matrix of three rows and more for each."""
 SHARE, MOST = 6, 150
 """Points of a model for each variable, and in all; at least two for each variable and one."""
+FEW = 10
+"""Budgets in units of d + 1 up to which the second round is left out: a model of d + 1 points is straight, but its next
+points are where low values are to be expected."""
 POOR, GOOD = 0.1, 0.7
 """Shares of the promised decrease below which a step is a failure, and above which the region grows (Powell 2006)."""
 FLATTEST = 1e-3
@@ -72,9 +75,10 @@ def interpolation(radius: float = 1.0, xtol: float = 1e-8) -> QuadraticInterpola
       the same metric. Long valleys become shorter ones; Powell's region is a ball in the variables as given.
     * The linear algebra is dense and starts anew at every step, so nothing has to be rescued.
 
-    The first round has d + 1 points, the second d, every other one. A failed point counts as the worst of the model's.
-    The limit of the radius goes down to a tenth at a time. Memory: O(d^2); time of a step: O((7 d)^3), limited by
-    ``MOST`` points. The recommended point is the best one.
+    The first round has d + 1 points, the second d, every other one. Where no more than 10 (d + 1) values are stated,
+    and there is no noise, the second is left out unless points of the first have failed. A failed point counts as the
+    worst of the model's. The limit of the radius goes down to a tenth at a time. Memory: O(d^2); time of a step:
+    O((7 d)^3), limited by ``MOST`` points. The recommended point is the best one.
 
     With noise the center is evaluated again wherever the limit falls. The run ends where the values around it differ by
     no more than 6 standard deviations of the noise (Py-BOBYQA has a rule of this kind: C. Cartis, J. Fiala, B. Marteau
@@ -127,6 +131,8 @@ class QuadraticInterpolation:
         first = min(self.radius * max(1.0, float(np.abs(x0).max(initial=0.0))), 0.5 * width)
         state.scalars = dict.fromkeys(("promise", "length", "left", "ended", "hidden", "ignored"), 0.0)
         state.scalars["unsure"] = float(info.noisy)
+        few = not info.noisy and horizon is not None and horizon <= FEW * (d + 1)
+        state.scalars["few"] = float(few)
         state.scalars |= {"value": math.nan, "radius": first, "limit": first, "first": first, "step_size": first}
         _open(state, START, [state.arrays["x"].astype(np.float64), *_legs(state)])
         return state
@@ -178,7 +184,8 @@ class QuadraticInterpolation:
             state.attempt += 1
             return
         state.step, state.attempt = state.step + 1, 0
-        if phase == START:
+        sides = []
+        if phase == START and not (scalars["few"] and np.isfinite(values).all()):
             sides = _sides(state, points[-state.arrays["x"].size :], values[-state.arrays["x"].size :])
         if phase == AGAIN:
             _average(state, values[0])
@@ -192,7 +199,7 @@ class QuadraticInterpolation:
         for point, told in zip(points, values, strict=True):
             if math.isfinite(told):
                 _take(state, point, told)
-        if phase == START and sides:
+        if sides:
             _open(state, SIDES, sides)
         elif phase == SIDES and (shorter := _shorter(state)):
             _open(state, SIDES, shorter)
