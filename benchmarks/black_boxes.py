@@ -19,7 +19,7 @@ import json
 import math
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -80,13 +80,24 @@ def start_of(problem: Problem) -> Start:
     return Start(x0, bounds, bounds)
 
 
-def ours(method: str) -> Callable[[Counted, Start], None]:
+class Pool:
+    """Eight workers, as far as a method can see."""
+
+    _max_workers = 8
+
+    def __call__(self, function: Callable[[Any], Any], points: Iterable[Any]) -> list[Any]:
+        """Evaluate points together."""
+        return [function(point) for point in points]
+
+
+def ours(method: str, workers: Any = 1) -> Callable[[Counted, Start], None]:
     """Return a runner of one of our methods."""
 
     def run(fun: Counted, start: Start) -> None:
         import vamo_bbo as vb
 
-        vb.minimize(fun, start.x0, method=method, bounds=start.bounds, maxfev=fun.budget, rng=1)
+        limits = {"bounds": start.bounds, "maxfev": fun.budget}
+        vb.minimize(fun, start.x0, method=method, rng=1, workers=workers, **limits)
 
     return run
 
@@ -186,6 +197,7 @@ def ngopt(fun: Counted, start: Start) -> None:
 
 RUNNERS: dict[str, Callable[[Counted, Start], None]] = {
     "auto": ours("auto"),
+    "auto 8 workers": ours("auto", Pool()),
     "bayes": ours("bayes"),
     "fd-bfgs": ours("fd-bfgs"),
     "interpolation": ours("interpolation"),
