@@ -23,9 +23,13 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import black_boxes_dear as dear
+import black_boxes_kinked as kinked
+import black_boxes_multimodal as multimodal
 import numpy as np
-from black_boxes_problems import FAMILIES, Problem
+from black_boxes_dear import Problem
 
+FAMILIES = {**dear.FAMILIES, **multimodal.FAMILIES, **kinked.FAMILIES}
 MARKS = {"dear": (5, 10, 20), "multimodal": (50, 100, 300), "kinked": (20, 50, 100), "idle": (5, 20, 50)}
 TAUS = (0.1, 0.01, 0.001)
 SEEDS = {"development": range(4), "held-out": range(100, 104)}
