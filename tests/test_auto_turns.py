@@ -8,6 +8,7 @@ from itertools import count, pairwise
 
 import numpy as np
 import pytest
+from objectives import Counted
 
 import vamo_bbo as vb
 from vamo_bbo.auto import smooth
@@ -18,18 +19,6 @@ from vamo_bbo.run.stop import Budget
 from vamo_bbo.scipy_layer.objective import Watched
 
 TIMES = np.linspace(0.0, 10.0, 40)
-
-
-class Counted:
-    """An objective that keeps what it was asked."""
-
-    def __init__(self, fun):
-        self.fun, self.points, self.values = fun, [], []
-
-    def __call__(self, x):
-        self.points.append(np.array(x))
-        self.values.append(float(self.fun(x)))
-        return self.values[-1]
 
 
 def wood(x):
