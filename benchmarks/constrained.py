@@ -1,4 +1,4 @@
-"""Constrained problems with noise: ours beside COBYLA and COBYQA on S2MPJ's Hock-Schittkowski problems, n <= 10.
+"""Constrained problems, with noise or without: ours beside COBYLA and COBYQA on Hock-Schittkowski and drawn problems.
 
 Every value of the objective has a relative noise of 1e-3 (of 1 where the value is smaller); constraints are exact. The
 budget: 100 (n + 1) values of the objective; a run also ends after 60 seconds of processor time, with the answer it has

@@ -123,9 +123,8 @@ class _Models:
 
     def from_start(self, start: Array) -> tuple[Any, Array, str]:
         """Run the models from a feasible point; return the result, the point to be recommended, and what was run."""
-        if (
-            self.info.noisy and is_parallel(self.call) and not self.is_one_point()
-        ):  # an interpolating model asks for one point at a time
+        parallel = is_parallel(self.call) and not self.is_one_point()
+        if self.info.noisy and parallel:  # an interpolating model asks for one point at a time
             return *self._regressed(start), "quadratic"
         method = self._interpolation(start, None if self.info.noisy else self.watched.best_f)
         result = self._run(method)

@@ -81,6 +81,10 @@ def interpolation(radius: float = 1.0, xtol: float = 1e-8) -> QuadraticInterpola
     no more than 6 standard deviations of the noise (Py-BOBYQA has a rule of this kind: C. Cartis, J. Fiala, B. Marteau
     and L. Roberts, ACM TOMS 45 (2019), section 4); :func:`quadratic`, a regression, goes on from there.
 
+    Under constraints, as "auto" runs it, every point is feasible, and a step leads to where the model is the lowest
+    within the region and the constraints themselves (``vamo_bbo/feasible.py``). Equations leave the model fewer
+    coordinates than there are variables.
+
     References
     ----------
     M. J. D. Powell, The NEWUOA software for unconstrained optimization without derivatives, in: Large-scale nonlinear
