@@ -61,7 +61,7 @@ class FeasibleSet:
     upper: FloatArray
     scale: FloatArray
     _latest: tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray] | None = field(
-        default=None, repr=False, compare=False
+        default=None, init=False, repr=False, compare=False
     )
 
     def linearized(self, x: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
