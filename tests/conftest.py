@@ -1,6 +1,6 @@
 """Settings of the whole suite: property tests draw the same examples in every run, and have no time limit."""
 
-import importlib.util
+import sys
 
 import pytest
 from hypothesis import settings
@@ -11,6 +11,5 @@ settings.load_profile("deterministic")
 
 @pytest.fixture
 def without_cmaes(monkeypatch):
-    """The optional package behind method "cma" is not installed."""
-    find_spec = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "cmaes" else find_spec(name, *a))
+    """The optional package that method "cma" needs for Integer and Choice parameters is not installed."""
+    monkeypatch.setitem(sys.modules, "cmaes", None)

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "vamo_bbo"
 # A module may import from its own layer's earlier lines and from any line above; siblings on one line do not import
 # each other unless the line says so.
 LAYERS = [
-    ("_errors", "_typing"),
+    ("_blas", "_errors", "_typing"),
     ("backends",),
     ("constraints",),
     ("feasible",),

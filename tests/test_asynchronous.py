@@ -149,7 +149,6 @@ def test_a_step_taken_back_forgets_what_is_late() -> None:
 
 class TestCma:
     def test_late_points_join_a_later_generation(self) -> None:
-        pytest.importorskip("cmaes")
         solver = vb.cma(population_size=8)
         state = began(solver)
         probes = solver.ask(state)
@@ -166,7 +165,6 @@ class TestCma:
         assert len(solver.ask(state)) == 8
 
     def test_a_point_far_out_is_moved_towards_the_mean(self) -> None:
-        pytest.importorskip("cmaes")
         solver = vb.cma(0.1, population_size=8)
         state = began(solver)
         probes = solver.ask(state)
@@ -177,7 +175,6 @@ class TestCma:
 
     @pytest.mark.parametrize("separable", [False, True])
     def test_generations_of_any_size_converge(self, separable: bool) -> None:
-        pytest.importorskip("cmaes")
         solver = vb.cma(population_size=9, separable=separable)
         state = began(solver)
         waiting: list[Answer] = []
@@ -192,7 +189,6 @@ class TestCma:
         assert state.scalars["best_value"] < 1e-8
 
     def test_repeated_values_are_those_of_the_points_they_are_taken_for(self) -> None:
-        pytest.importorskip("cmaes")
         solver = vb.cma(population_size=8, noise_handling=True)
         state = began(solver)
         state.scalars.update(replicates=3.0, stuck=1.0)
@@ -266,8 +262,6 @@ def steps(result: Any) -> list[Any]:
 def test_a_resumed_run_repeats_the_order_of_arrivals(
     tmp_path: Path, pools: Pools, monkeypatch: pytest.MonkeyPatch, method: Any, way: str
 ) -> None:
-    if method is METHODS[-1]:
-        pytest.importorskip("cmaes")
     if way == "snapshots":
         monkeypatch.setattr(snapshot, "WORTH", 0.0)
         monkeypatch.setattr(snapshot, "SHARE", 0.0)

@@ -92,13 +92,6 @@ def test_with_a_wish_of_when_to_stop_it_does_not_search(kwargs):
     assert "cma" not in result.message
 
 
-@pytest.mark.usefixtures("without_cmaes")
-def test_without_the_package_the_regression_goes_on():
-    result = vb.minimize(Noisy(bowl), np.zeros(D), rng=0, maxfev=600)
-    assert "cma" not in result.message
-    assert bowl(result.x) < 1e-3
-
-
 def test_an_interpolating_model_comes_first_and_ends_where_noise_decides():
     fun = Noisy(bowl)
     result = vb.minimize(fun, np.zeros(D), rng=0, maxfev=300)

@@ -131,13 +131,6 @@ def test_a_limit_of_time_is_a_budget_too(monkeypatch):
     assert 1400 < result.nfev <= 1501
 
 
-@pytest.mark.usefixtures("without_cmaes")
-def test_without_the_package_it_stops_as_without_a_budget():
-    result = vb.minimize(Ackley(), START, bounds=BOX, rng=0, maxfev=1500)
-    assert result.success
-    assert result.nfev < 300
-
-
 def test_rows_and_workers_get_whole_generations():
     widths = []
 

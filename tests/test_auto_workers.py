@@ -73,7 +73,6 @@ def test_noise_with_a_journal_in_rounds(tmp_path):
 
 
 def test_generations_are_whole_rounds():
-    pytest.importorskip("cmaes")
     pool = Pool(8, with_noise())
     result = vb.minimize(pool.value, np.full(30, 3.0), workers=pool, noisy=True, maxfev=800, rng=0)
     assert result.message.startswith("auto chose cma")

@@ -3,58 +3,19 @@
 from __future__ import annotations
 
 import pickle
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import scipy.optimize
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from objectives import Counted, rosenbrock
 
 import vamo_bbo as vb
 from vamo_bbo.core.late import LATE
 from vamo_bbo.core.types import Answer, ProblemInfo
 
 
-class Counted:
-    """An objective that keeps what it was asked."""
-
-    def __init__(self, fun):
-        self.fun, self.points, self.values = fun, [], []
-
-    def __call__(self, x):
-        self.points.append(np.array(x))
-        self.values.append(self.fun(x))
-        return self.values[-1]
-
-
-def rosenbrock(x):
-    return float(np.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2))
-
-
 def minimize(fun, x0, **kwargs):
     return vb.minimize(fun, x0, method="fd-bfgs", **kwargs)
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.integers(1, 7), st.integers(0, 2**32), st.floats(0.0, 4.0), st.booleans())
-def test_any_convex_quadratic_in_any_box(d, seed, decades, boxed):
-    random = np.random.default_rng(seed)
-    q = np.linalg.qr(random.standard_normal((d, d)))[0]
-    matrix = (q * 10.0 ** np.linspace(0, decades, d)) @ q.T
-    center, x0 = random.standard_normal(d), random.standard_normal(d)
-    bounds = np.sort(random.standard_normal((d, 2)), axis=1) if boxed else None
-    fun = Counted(lambda x: float(0.5 * (x - center) @ matrix @ (x - center)))
-    result = minimize(fun, x0, bounds=bounds, maxfev=5000)
-    known = scipy.optimize.minimize(
-        fun.fun, result.x, jac=lambda x: matrix @ (x - center), bounds=bounds, method="L-BFGS-B", tol=1e-14
-    )
-    assert result.success, result.message
-    assert result.fun - known.fun <= 1e-6 * max(fun.values[0], 1e-3)
-    if bounds is not None:
-        points = np.array(fun.points)
-        assert (points >= bounds[:, 0]).all()
-        assert (points <= bounds[:, 1]).all()
 
 
 def test_a_trial_point_costs_one_value():
@@ -109,21 +70,6 @@ def test_points_that_fail_are_measured_on_the_other_side():
     assert result.fun == min(counted.values)
 
 
-@pytest.mark.parametrize("digits", [4, 5, 7])
-def test_values_of_few_digits(digits):
-    result = minimize(lambda x: float(f"{1.0 + np.sum((x - 0.3) ** 2):.{digits}g}"), np.full(4, 2.0), maxfev=2000)
-    assert result.success
-    assert np.abs(result.x - 0.3).max() < (0.1 if digits == 4 else 1e-2)
-
-
-def test_single_precision():
-    fun = Counted(lambda x: float(np.sum((x - np.float32(0.7)) ** 2)))
-    result = minimize(fun, np.zeros(5, dtype=np.float32), maxfev=500)
-    assert {p.dtype for p in fun.points} == {np.dtype(np.float32)}
-    assert result.x.dtype == np.float32
-    assert np.abs(result.x - 0.7).max() < 1e-3
-
-
 def test_a_flat_function_and_fixed_variables_end_at_once():
     flat = minimize(lambda x: 3.0, np.ones(4))
     assert (flat.success, flat.fun) == (True, 3.0)
@@ -139,15 +85,6 @@ def test_a_kink_ends_the_run_with_a_reason():
     assert result.success
     assert "no better point" in result.message or "ftol" in result.message
     assert result.fun < 0.5
-
-
-def test_workers_change_no_point():
-    alone, together = Counted(rosenbrock), Counted(rosenbrock)
-    first = minimize(alone, np.array([-1.2, 1.0, 2.0]), maxfev=300)
-    with ThreadPoolExecutor(3) as pool:
-        second = minimize(together, np.array([-1.2, 1.0, 2.0]), maxfev=300, workers=pool)
-    np.testing.assert_array_equal(first.x, second.x)
-    assert sorted(p.tobytes() for p in alone.points) == sorted(p.tobytes() for p in together.points)
 
 
 @pytest.mark.parametrize("slope", [None, np.array([-2.0, -4.0])])

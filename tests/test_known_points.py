@@ -122,8 +122,8 @@ def test_cma_takes_its_distribution_from_the_best_tenth():
         optimizer.tell_point(x, f)
     points = np.array([t.x for t in optimizer.ask()])
     state = optimizer.state
-    spread = np.diag(state.arrays["cma._C"]) * state.scalars["cma._sigma"] ** 2
-    np.testing.assert_allclose(state.arrays["cma._mean"], stretched[:40].mean(axis=0), atol=1e-9)
+    spread = np.diag(state.arrays["covariance"]) * state.scalars["sigma"] ** 2
+    np.testing.assert_allclose(state.arrays["mean"], stretched[:40].mean(axis=0), atol=1e-9)
     np.testing.assert_allclose(spread, stretched[:40].var(axis=0) + 0.2**2, rtol=1e-6)
     assert np.abs(points - [3.0, -1.0]).max() < 10.0
 

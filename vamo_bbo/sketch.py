@@ -41,6 +41,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
+from vamo_bbo._blas import one_thread
 from vamo_bbo._errors import OptionError
 from vamo_bbo._typing import Array, FloatArray
 from vamo_bbo.core.solver import ArraySpec
@@ -171,6 +172,7 @@ class Preconditioner(Protocol):
         """Take the gradient of a mini-batch; it counts from the next :meth:`refresh` on."""
         ...
 
+    @one_thread()
     def refresh(self, arrays: Arrays, scalars: Scalars, memory: float) -> None:
         """Make the metric that :meth:`apply` uses; ``memory`` is the most gradients that it remembers."""
         ...
@@ -248,6 +250,7 @@ class Guided:
         if filled + 1 == len(arrays["waiting"]):
             self._fold(arrays, scalars)
 
+    @one_thread()  # more would split the sums of a product otherwise, and change their last bits
     def _fold(self, arrays: Arrays, scalars: Scalars) -> None:
         """Average the waiting gradients into covariance or eigenpairs."""
         m = int(scalars.get("sketch_filled", 0.0))
@@ -310,6 +313,7 @@ class Guided:
             np.matmul(turn, np.concatenate((basis[:, piece], rows[:, piece])), out=basis[:, piece])
         spectrum[...] = np.where(alive, values, 0.0)
 
+    @one_thread()
     def refresh(self, arrays: Arrays, scalars: Scalars, memory: float) -> None:
         """Fold in what waits and make the eigenpairs the metric."""
         scalars["sketch_memory"] = memory
@@ -395,6 +399,7 @@ class Diagonal:
         variance += share * gradient.dtype.type(batch_size) * gap * (gradient - arrays["center"])
         scalars["sketch_known"], scalars["sketch_batch"] = known + 1.0, batch_size
 
+    @one_thread()
     def refresh(self, arrays: Arrays, scalars: Scalars, memory: float) -> None:
         """Put the present variances to use."""
         scalars["sketch_memory"] = memory

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from vamo_bbo.auto.descent import descent_name
 from vamo_bbo.auto.noisy import REGRESSION
 from vamo_bbo.auto.rounds import is_parallel
-from vamo_bbo.auto.search import has_cma
-from vamo_bbo.auto.space import FIRST
+from vamo_bbo.auto.space import FIRST, has_cmaes
 from vamo_bbo.auto.sums import DIFFERENCES, choose_for_sum
 from vamo_bbo.problem import FiniteSum
 from vamo_bbo.scipy_layer.wrappers import limits
@@ -55,14 +54,14 @@ def choose(call: Call, noisy: bool, *, within: bool = False) -> Choice:
     if call.space and few_and_dear(call):
         return Choice("bayes", f"a space, {about}")
     if call.levels is not None:
-        return Choice("cma", "Integer or Choice parameters")
+        return Choice("cma" if has_cmaes() else "bayes", "Integer or Choice parameters")
     if within:
         return Choice("quadratic" if noisy else "interpolation", f"constraints, no gradient, {about}")
     if call.constrained:
         if call.has_gradient and not noisy:
             return Choice("SLSQP", f"constraints, exact gradient, {about}")
         if call.needs_ours:
-            small = d <= SMALL and has_cma()
+            small = d <= SMALL
             return Choice("cma" if small else "spsa", f"constraints, {about}, a journal or another service of ours")
         large = "COBYLA" if noisy else "SLSQP"
         return Choice("COBYQA" if d <= SMALL else large, f"constraints, {about}")
@@ -76,7 +75,7 @@ def choose(call: Call, noisy: bool, *, within: bool = False) -> Choice:
         workers = ", several workers" if is_parallel(call) else ""
         if d <= REGRESSION:
             return Choice("quadratic", f"no gradient, {about}{workers}")
-        if workers and d <= SMALL and has_cma():
+        if workers and d <= SMALL:
             return Choice("cma", f"no gradient, {about}{workers}")
         return Choice("COBYQA" if d <= SMALL else "spsa", f"no gradient, {about}")
     if d <= DIFFERENCES and (d <= SMALL or (call.limits.get("maxfev") or math.inf) >= DEAR * (d + 1)):
@@ -103,7 +102,7 @@ def _of_ours(call: Call, noisy: bool) -> str:
     waits = not (is_parallel(call) and call.asynchronous)  # late answers can join a generation
     if noisy and not common and call.size <= REGRESSION and waits and not call.vectorized:
         return "quadratic"
-    if call.size <= SMALL and not call.vectorized and not common and has_cma():
+    if call.size <= SMALL and not call.vectorized and not common:
         return "cma"
     return "spsa" if noisy else _for_many(call)
 

@@ -16,9 +16,6 @@ are in one valley is seen on the line between them (R. K. Ursem, Multinational e
 Maree, T. Alderliesten, D. Thierens and P. A. N. Bosman, Real-valued evolutionary multi-modal optimization driven by
 hill-valley clustering, GECCO 2018). If the best point of a search is lower than the center of the regression in the
 mean of new values of both, by two standard errors, a new regression starts there; else the old one goes on averaging.
-Without the package ``cmaes`` the regression just goes on, and above its size COBYQA is started again from its best
-point with another region (C. Cartis, J. Fiala, B. Marteau and L. Roberts, Improving the flexibility and robustness of
-model-based derivative-free optimization solvers, ACM TOMS 45 (2019), section 4).
 """
 
 from __future__ import annotations
@@ -34,7 +31,6 @@ from vamo_bbo.auto.search import (
     all_but_a_reserve,
     counted,
     generic,
-    has_cma,
     left,
     local_population,
     may_search,
@@ -88,8 +84,6 @@ COMPARED = 5
 """Values at each of two points that are compared."""
 XTOL = 1e-6
 """The interpolation ends at so much of its first radius if noise has not ended it: COBYQA's default."""
-RADII = (1.0, 0.1, 0.3, 0.03)
-"""Trust-region radii of the starts, in turn; the first is COBYQA's default."""
 
 
 def run_noisy(call: Call, watched: Watched, units: Array | None) -> Any:
@@ -115,8 +109,7 @@ def run_noisy(call: Call, watched: Watched, units: Array | None) -> Any:
     total = float(min(1000 * (call.size + 1), 100_000) if limit is None else limit)
     kept = min(REPLICATES, total // 10)
     watched.set_budget(maxfev=total - kept)
-    model_first = _followed if has_cma() else _restarted
-    result, x, path = (_regressed if call.size <= REGRESSION else model_first)(call, watched, units)
+    result, x, path = (_regressed if call.size <= REGRESSION else _followed)(call, watched, units)
     watched.set_budget(maxfev=total, max_time=call.limits.get("max_time"))
     result.best_x, result.best_fun, result.fun_std = watched.best_x, watched.best_f, math.nan
     if result.status != int(Code.INTERRUPTED):
@@ -129,7 +122,7 @@ def _followed(call: Call, watched: Watched, units: Array | None) -> tuple[Any, A
     """Run COBYQA, then a population; return the last result, the point to be recommended, and what was run."""
     result = _run(call, watched, _model(start_of(call, watched), units))
     if not _goes_on(result) or left(call, watched) < FEWEST:
-        return result, np.array(result.x), "1 start"
+        return result, np.array(result.x), "COBYQA"
     assert watched.best_x is not None
     path = f"COBYQA ended after {watched.nfev} values, then cma"
     method = population(call, watched, watched.best_x, 1.0 if units is None else units, noisy=True)
@@ -150,7 +143,7 @@ def _regressed(call: Call, watched: Watched, units: Array | None) -> tuple[Any, 
         if not _settled(call, watched, result):
             return result, first.recommended(), "interpolation"
         path, start = f"interpolation until {watched.nfev} values, then quadratic", first.recommended()
-        if has_cma() and watched.failures.count > FAILING * watched.nfev:
+        if watched.failures.count > FAILING * watched.nfev:
             method = local_population(call, watched, start, units, noisy=True)
             result = _run(call, watched, method)
             return result, method.recommended(), "interpolation, which many failures held up, then cma"
@@ -188,13 +181,13 @@ def _settled(call: Call, watched: Watched, result: Any) -> bool:
     return bool(result.success) and watched.ended is None and left(call, watched) >= FEWEST
 
 
-def _run(call: Call, watched: Watched, method: Any, x0: Array | None = None, **options: Any) -> Any:
+def _run(call: Call, watched: Watched, method: Any, **options: Any) -> Any:
     """Run one method; the user's ``maxiter`` and ``disp`` are for each."""
     from vamo_bbo.scipy_layer.call import run_scipy
 
     if method == "COBYQA" or isinstance(method, Stretched):  # its own limit is another one
         options["maxfev"] = int(watched.budget.maxfev or 1)
-    return run_scipy(call, method, watched=watched, x0=x0, options={**generic(call), **options})
+    return run_scipy(call, method, watched=watched, options={**generic(call), **options})
 
 
 def _model(x: Array, units: Array | None) -> Any:
@@ -270,20 +263,6 @@ def _is_better(call: Call, watched: Watched, search: Asked, local: Asked) -> boo
     points = local.recommended(), search.to_x(search.state.arrays["best"])
     old, new = np.split(values_at(watched, np.repeat(points, COMPARED, axis=0), call), 2)
     return lower(old, new)
-
-
-def _restarted(call: Call, watched: Watched, units: Array | None) -> tuple[Any, Array, str]:
-    """Run COBYQA again and again, until the budget or something else ends it."""
-    start, count = call.x0, 0
-    while True:
-        radius, spent = RADII[count % len(RADII)], watched.nfev
-        options = {"initial_tr_radius": radius, "final_tr_radius": 1e-6 * radius}
-        method = _model(np.asarray(start, dtype=np.float64).reshape(-1), units)
-        result = _run(call, watched, method, start, **options)
-        count += 1
-        if not _goes_on(result) or watched.nfev == spent:
-            return result, np.array(result.x), f"{count} start{'s' if count > 1 else ''}"
-        start = watched.best_x
 
 
 def _goes_on(result: Any) -> bool:

@@ -8,7 +8,6 @@ the BBOB-2009 function testbed, GECCO 2009). Where it finds a better basin, a de
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import time
 from typing import TYPE_CHECKING, Any
@@ -35,7 +34,6 @@ __all__ = [
     "gained",
     "generic",
     "goes_on",
-    "has_cma",
     "left",
     "local_population",
     "may_search",
@@ -59,19 +57,13 @@ WIDTH = 0.3
 _SPENT = (Code.MAXFEV, Code.MAX_TIME)
 
 
-def has_cma() -> bool:
-    """Return whether the optional package behind method "cma" is installed."""
-    return importlib.util.find_spec("cmaes") is not None
-
-
 def may_search(call: Call) -> bool:
     """Return whether the user has stated a budget and left the end to us.
 
-    ``tol`` and options of the method (``ftol``, ``maxiter``, ...) are the user's own wish of when to stop; the
-    population needs the optional package ``cmaes``.
+    ``tol`` and options of the method (``ftol``, ``maxiter``, ...) are the user's own wish of when to stop.
     """
     stated = any(call.limits.get(name) is not None for name in ("maxfev", "max_time", "f_target"))
-    return stated and call.tol is None and not set(call.options) - {"disp"} and not call.constrained and has_cma()
+    return stated and call.tol is None and not set(call.options) - {"disp"} and not call.constrained
 
 
 def goes_on(call: Call, watched: Watched) -> bool:

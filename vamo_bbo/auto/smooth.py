@@ -11,7 +11,7 @@ import numpy as np
 from vamo_bbo._typing import Array
 from vamo_bbo.auto.descent import Descent, descent, descent_name, model
 from vamo_bbo.auto.rounds import is_parallel
-from vamo_bbo.auto.search import counted, generic, goes_on, has_cma, local_population, may_search, search_on, start_of
+from vamo_bbo.auto.search import counted, generic, goes_on, local_population, may_search, search_on, start_of
 from vamo_bbo.auto.units import Look
 from vamo_bbo.run.stop import Code
 from vamo_bbo.scipy_layer.asked import Asked
@@ -197,7 +197,7 @@ def _joining(call: Call, slope: _Runner, others: list[_Runner], stuck: bool) -> 
 
     The model asks for one point at a time: several workers are left to a search, where there will be one.
     """
-    if slope.is_held and has_cma() and all(other.name != "cma" for other in others):
+    if slope.is_held and all(other.name != "cma" for other in others):
         return "cma"
     parallel = is_parallel(call)
     models = not (parallel and may_search(call)) if stuck else call.size <= MODELS and not parallel

@@ -8,6 +8,7 @@ parameters are real, what "auto" runs on them (docs/which_method.rst has the mea
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from vamo_bbo._errors import EvaluationError
 from vamo_bbo._typing import Array
 from vamo_bbo.auto.noisy import REPLICATES, re_estimate, run_noisy
 from vamo_bbo.auto.rounds import points_of_a_round
-from vamo_bbo.auto.search import FEWEST, RESTARTS, counted, generic, has_cma, may_search
+from vamo_bbo.auto.search import FEWEST, RESTARTS, counted, generic, may_search
 from vamo_bbo.auto.smooth import descend
 from vamo_bbo.auto.units import Look
 from vamo_bbo.core.types import ProblemInfo
@@ -30,10 +31,15 @@ from vamo_bbo.solvers import bayes, cma
 if TYPE_CHECKING:
     from vamo_bbo.minimize import Call
 
-__all__ = ["FIRST", "differs", "run_space"]
+__all__ = ["FIRST", "differs", "has_cmaes", "run_space"]
 
 FIRST = 200
 """Most values of the first stage where another one can follow."""
+
+
+def has_cmaes() -> bool:
+    """Return whether the optional package is installed that method "cma" needs for Integer and Choice parameters."""
+    return importlib.util.find_spec("cmaes") is not None
 
 
 def differs(call: Call, watched: Watched, x0: Array, *, twice: bool) -> bool:
@@ -69,7 +75,7 @@ def run_space(call: Call, watched: Watched, noisy: bool) -> Any:
 
     total = math.inf if watched.budget.maxfev is None else float(watched.budget.maxfev)
     kept = min(REPLICATES, int(min(total, FIRST) // 10)) if noisy else 0
-    followed = call.levels is None or (has_cma() and not noisy)  # the lowest value of a population is a lucky draw
+    followed = call.levels is None or (has_cmaes() and not noisy)  # the lowest value of a population is a lucky draw
     first = min(FIRST, total - kept) if followed or math.isinf(total) else total - kept
     watched.set_budget(maxfev=first)
     method, path = _first(call, watched, noisy, first), ""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vamo_bbo._blas import one_thread
 from vamo_bbo._errors import CapabilityError
 from vamo_bbo._typing import Array, FloatArray
 from vamo_bbo.core.late import LATE, STALEST, Late, take_late
@@ -162,6 +163,7 @@ class BayesianOptimization:
         """Return the best point seen, or where the objective is noisy the known point of the lowest mean."""
         return state.arrays["x"]
 
+    @one_thread()
     def _round(self, state: State) -> list[Array]:
         """Return the points of the open round: a function of the state alone."""
         cached = state.cache.get("round")
@@ -175,6 +177,7 @@ class BayesianOptimization:
         points: list[Array] = cached[1]
         return points
 
+    @one_thread()
     def _close(self, state: State) -> None:
         points = [point.astype(np.float64) for point in self._round(state)]
         answers = [state.inbox[_id(state, k)] for k in range(len(points))]

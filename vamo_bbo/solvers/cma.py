@@ -1,4 +1,4 @@
-"""CMA-ES and its relatives from the PyPI package ``cmaes``, behind the solver protocol."""
+"""CMA-ES and its relatives behind the solver protocol."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from vamo_bbo._typing import Array, FloatArray
 from vamo_bbo.core.late import LATE, STALEST, Late, given_up, take_late
 from vamo_bbo.core.solver import State, Status
 from vamo_bbo.core.types import Answer, Probe, ProbeId, ProblemInfo
-from vamo_bbo.solvers import _cmaes, noise_handling
+from vamo_bbo.solvers import _cmaes, _evolution, noise_handling
+from vamo_bbo.solvers._variant import Plan, generator_of, plan_of, to_x
 
 __all__ = ["EvolutionStrategy", "cma"]
 
@@ -34,8 +35,8 @@ def cma(
     """Evolution strategy with covariance matrix adaptation, for small d, mixed types and rugged objectives.
 
     Real coordinates: CMA-ES, or its separable variant in many dimensions; Integer parameters: CMA-ES with
-    margin; Choice parameters: CatCMA with margin. All are the implementations of the PyPI package ``cmaes``
-    (extra ``cma``).
+    margin; Choice parameters: CatCMA with margin. The latter two are those of the PyPI package ``cmaes`` (extra
+    ``cma``).
 
     Parameters
     ----------
@@ -55,9 +56,10 @@ def cma(
     noise_handling : bool, optional
         Measure how much noise changes the ranking of a generation and evaluate each point more than once while it does.
         Default: where the objective is ``noisy`` and all coordinates are real.
+
     adapt_learning_rate : bool, default False
-        Learning-rate adaptation (LRA-CMA-ES) for strong noise and large budgets; not with Integer, Choice or
-        ``separable``.
+        Damp the updates of mean and covariance to the signal that is in them (LRA-CMA-ES), real coordinates only: for
+        large budgets, on noise with ``noise_handling=False``. Slower where neither noise nor many minima disturb.
 
     Returns
     -------
@@ -136,7 +138,6 @@ class EvolutionStrategy:
 
     def init(self, x0: Array, *, seed: int, backend: str, info: ProblemInfo, horizon: float | None = None) -> State:
         """Return the first state; see :class:`~vamo_bbo.core.solver.Solver`."""
-        _cmaes.package()
         state = State(seed=seed, backend=backend, info=info)
         state.arrays = {"x": np.array(x0), "best": np.array(x0), "start": np.array(x0)}
         state.versions = {"x": 0, "best": 0, "start": 0}
@@ -159,11 +160,9 @@ class EvolutionStrategy:
         if self._handles_noise(state):
             state.arrays["medians"] = np.full(2 * noise_handling.WINDOW, np.nan)
         plan = self._plan(state)
-        state.scalars["sigma"] = plan.sigma
-        optimizer = _cmaes.fresh(state, plan)
-        if _cmaes.start_from_known(optimizer, plan, info):
-            state.arrays["x"][...] = _cmaes.to_x(plan, state, _cmaes.mean_of(optimizer, plan, state))
-        _cmaes.save(optimizer, state)
+        _strategy(plan).start(state, plan)
+        if _strategy(plan) is _evolution:
+            _evolution.start_from_known(state, plan, info)
         return state
 
     def ask(self, state: State) -> tuple[Probe, ...]:
@@ -216,15 +215,16 @@ class EvolutionStrategy:
         size = int(state.scalars["population_size"])
         return noise_handling.points_of(size, state.scalars) if self._handles_noise(state) else range(size)
 
-    def _plan(self, state: State) -> _cmaes.Plan:
-        return _cmaes.plan_of(state, self.sigma, self.separable, self.adapt_learning_rate)
+    def _plan(self, state: State) -> Plan:
+        return plan_of(state, self.sigma, self.separable, self.adapt_learning_rate)
 
     def _generation(self, state: State) -> tuple[list[Array], list[Any]]:
-        """Return the points of the open generation and what the package wants to be told for each."""
+        """Return the points of the open generation and what the strategy wants to be told for each."""
         key = (state.step, state.attempt)
         cached = state.cache.get("generation")
         if cached is None or cached[0] != key:
-            cached = (key, _cmaes.draw(state, self._plan(state)))
+            plan = self._plan(state)
+            cached = (key, _strategy(plan).draw(state, plan))
             state.cache["generation"] = cached
         points, tokens = cached[1]
         return points, tokens
@@ -238,37 +238,34 @@ class EvolutionStrategy:
         state.inbox = {}
         state.scalars["spent"] += len(raw)
         plan = self._plan(state)
-        optimizer = _cmaes.load(_cmaes.fresh(state, plan), state)
+        strategy = _strategy(plan)
         values = raw
         if self._handles_noise(state):
             values, widen = noise_handling.settle(
                 raw, len(points), state.scalars, state.arrays["medians"], state.arrays["x"].size
             )
-            _cmaes.core_of(optimizer)._sigma *= widen
+            if widen != 1.0:
+                strategy.rescale(state, plan, widen)
         if np.isnan(values).all():
+            strategy.rescale(state, plan, 0.5)
             state.attempt += 1
-            _cmaes.core_of(optimizer)._sigma *= 0.5
-            _cmaes.save(optimizer, state)
             return
         self._keep_best(state, points, values)
         worst = np.nanmax(values)
         values[np.isnan(values)] = worst + max(worst - np.nanmin(values), abs(worst) * 1e-3, 1e-300)
-        injected = self._injected(state, plan, optimizer)
+        injected = self._injected(state, plan)
         told = list(zip(tokens, values.tolist(), strict=True))
         if given_up(answers):
             told = _without_late(state, told, asked, answers, points)
-        told += injected
-        size = int(state.scalars["population_size"])
-        _cmaes.tell(optimizer, told, None if len(told) == size else _cmaes.fresh(state, plan, len(told)))
-        _cmaes.save(optimizer, state)
-        state.scalars["step_size"] = float(getattr(_cmaes.core_of(optimizer), "_sigma", math.nan))
-        state.arrays["x"][...] = _cmaes.to_x(plan, state, _cmaes.mean_of(optimizer, plan, state))
+        strategy.tell(state, plan, told + injected)
+        state.scalars["step_size"] = state.scalars["sigma"]
+        state.arrays["x"][...] = to_x(plan, state, strategy.mean(state, plan))
         state.versions["x"] += 1
         state.step, state.attempt = state.step + 1, 0
-        if _cmaes.finished(optimizer, plan):
+        if strategy.finished(state, plan):
             self._restart(state, plan)
 
-    def _injected(self, state: State, plan: _cmaes.Plan, optimizer: Any) -> list[tuple[Any, float]]:
+    def _injected(self, state: State, plan: Plan) -> list[tuple[Any, float]]:
         """Return what is told of earlier generations' points that have come in; forget these."""
         found = []
         for key in sorted(state.late):  # in the order in which they were asked, whatever the order in which they came
@@ -278,7 +275,7 @@ class EvolutionStrategy:
             del state.late[key]
             if not math.isnan(late.value) and late.point is not None:
                 self._keep_best(state, [late.point], np.array([late.value]))
-                found.append((_cmaes.injected(optimizer, plan, late.point), late.value))
+                found.append((_evolution.inject(state, plan, late.point), late.value))
         return found
 
     def _keep_best(self, state: State, points: list[Array], values: FloatArray) -> None:
@@ -290,19 +287,19 @@ class EvolutionStrategy:
 
     def start_again(self, state: State) -> None:
         """Give up this start for another one elsewhere, with as large a population; between two generations."""
-        self._elsewhere(state, self._plan(state), 1.0, _cmaes.generator_of(state, stream=1))
+        self._elsewhere(state, self._plan(state), 1.0, generator_of(state, stream=1))
 
-    def _restart(self, state: State, plan: _cmaes.Plan) -> None:
+    def _restart(self, state: State, plan: Plan) -> None:
         scalars = state.scalars
         if scalars["restart"] >= self.restarts:
             scalars["stopped"] = 1.0
             return
         scalars["restart"] += 1
-        generator = _cmaes.generator_of(state, stream=1)
+        generator = generator_of(state, stream=1)
         scalars["population_size"], shrink = self._next_population(state, generator)
         self._elsewhere(state, plan, shrink, generator)
 
-    def _elsewhere(self, state: State, plan: _cmaes.Plan, shrink: float, generator: np.random.RandomState) -> None:
+    def _elsewhere(self, state: State, plan: Plan, shrink: float, generator: np.random.RandomState) -> None:
         """Begin at a random point: of the box where there is one, else near the first start."""
         state.late.clear()
         if self._handles_noise(state):  # what the last start met is no measure of what this one will
@@ -314,9 +311,9 @@ class EvolutionStrategy:
         y += plan.sigma * generator.standard_normal(y.size)
         uniform = generator.random_sample(y.size)
         y[boxed] = low[boxed] + uniform[boxed] * (high - low)[boxed]
-        state.arrays["x"][...] = _cmaes.to_x(plan, state, y.clip(low, high))
+        state.arrays["x"][...] = to_x(plan, state, y.clip(low, high))
         state.versions["x"] += 1
-        _cmaes.save(_cmaes.fresh(state, plan._replace(sigma=plan.sigma * shrink)), state)
+        _strategy(plan).start(state, plan._replace(sigma=plan.sigma * shrink))
 
     def _next_population(self, state: State, generator: np.random.RandomState) -> tuple[float, float]:
         """Return the population of the next start and the factor of its first step.
@@ -335,6 +332,11 @@ class EvolutionStrategy:
             return float(math.floor(first * max(1.0, 0.5 * large / first) ** (shape**2))), 10.0 ** (-2.0 * length)
         scalars["large_population"] = 2.0 * large
         return 2.0 * large, 1.0
+
+
+def _strategy(plan: Plan) -> Any:
+    """Return the module that adapts the distribution; both have the same functions."""
+    return _evolution if plan.variant in ("full", "separable") else _cmaes
 
 
 def _id(state: State, index: int) -> ProbeId:

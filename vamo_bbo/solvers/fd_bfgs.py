@@ -26,7 +26,9 @@ from vamo_bbo.solvers._differences import (
     measure_curvatures,
     slope_of,
 )
+from vamo_bbo.solvers._path import first_bound, free_variables, point_at
 from vamo_bbo.solvers._placing import check_points
+from vamo_bbo.solvers._secant import forget_curvatures, newton_direction, update_hessian
 
 __all__ = ["DifferenceBFGS", "fd_bfgs"]
 
@@ -297,7 +299,7 @@ class DifferenceBFGS:
             self._first(state, slope)
             return
         if arrays["moved"].any():
-            _update(state, slope - arrays["slope"])
+            update_hessian(state, slope - arrays["slope"])
             arrays["slope"] = slope
             arrays["moved"] = np.zeros(slope.size)
             state.step, state.attempt = state.step + 1, 0
@@ -315,7 +317,7 @@ class DifferenceBFGS:
         """Open a line search, or end where there is nothing to descend."""
         scalars, arrays = state.scalars, state.arrays
         g, x = arrays["slope"], arrays["x"].astype(np.float64)
-        free = _free(state, g)
+        free = free_variables(state, g)
         lower, upper = bounds_of(state)
         if np.abs((x - g).clip(lower, upper) - x)[free].max(initial=0.0) <= self.gtol * scalars["unit"]:
             last = len(RUNGS) - 1 if is_flat(state) else 1
@@ -324,7 +326,7 @@ class DifferenceBFGS:
             else:
                 scalars["ended"] = _GTOL
             return
-        arrays["descent"] = _direction(state, g, free)
+        arrays["descent"] = newton_direction(state, g, free)
         length = 1.0
         if not scalars["scaled"]:
             length = 1.0 / max(1.0, float(np.linalg.norm(arrays["descent"])))
@@ -335,21 +337,21 @@ class DifferenceBFGS:
         """Ask for the point at this length of the path, or a shorter one where the path has left the descent."""
         x, g = state.arrays["x"].astype(np.float64), state.arrays["slope"]
         for _ in range(60):
-            point = _at(state, length)
+            point = point_at(state, length)
             if np.array_equal(point, x):
                 break
             if g @ (point - x) < 0.0:
                 state.phase = LINE
                 state.scalars["length"] = length
                 return
-            length = min(0.5 * length, _first_bound(state))
+            length = min(0.5 * length, first_bound(state))
         self._accept(state)
 
     def _tried(self, state: State, value: float) -> None:
         """Judge a trial point: go back, go on, look between, or take the best."""
         scalars = state.scalars
         f, length = scalars["value"], scalars["length"]
-        x, point = state.arrays["x"].astype(np.float64), _at(state, length)
+        x, point = state.arrays["x"].astype(np.float64), point_at(state, length)
         promised = float(state.arrays["slope"] @ (point - x))
         slope = float(state.arrays["slope"] @ state.arrays["descent"])
         better = value < scalars["best_value"]
@@ -373,7 +375,7 @@ class DifferenceBFGS:
             return
         if scalars["mode"] != _BETWEEN and better and least > 1.5 * length and scalars["trials"] < EXPANSIONS:
             farther = min(least, 4.0 * length)
-            if not np.array_equal(_at(state, farther), point):
+            if not np.array_equal(point_at(state, farther), point):
                 scalars["mode"] = _ON
                 self._try(state, farther)
                 return
@@ -394,7 +396,7 @@ class DifferenceBFGS:
             self._descend(state)
             return
         if state.step == 0 and scalars["scaled"] and scalars["best_length"] < MISLED:
-            _forget_curvatures(state)
+            forget_curvatures(state)
         f, value = scalars["value"], scalars["best_value"]
         arrays["moved"] = arrays["best"] - arrays["x"].astype(np.float64)
         arrays["x"][...] = arrays["best"]
@@ -446,87 +448,13 @@ def _known(state: State) -> dict[int, float]:
 
 def _placed(state: State) -> list[FloatArray]:
     if state.phase == LINE:
-        return [_at(state, state.scalars["length"])]
+        return [point_at(state, state.scalars["length"])]
     x = state.arrays["x"].astype(np.float64)
     points = [x.copy()] if state.phase == START else []
     for k, step in legs_of(state):
         points.append(x.copy())
         points[-1][k] += step
     return points
-
-
-def _at(state: State, length: float) -> FloatArray:
-    """Return the point at this length of the projected path, as the objective will see it."""
-    x = state.arrays["x"]
-    point = (x.astype(np.float64) + length * state.arrays["descent"]).clip(*bounds_of(state))
-    return point.astype(x.dtype).astype(np.float64)
-
-
-def _free(state: State, g: FloatArray) -> Array:
-    """Return which variables may move: not those that the descent would take over a bound, or to where legs failed."""
-    x = state.arrays["x"].astype(np.float64)
-    lower, upper = bounds_of(state)
-    near = 1e-12 * np.maximum(1.0, np.abs(x))
-    above = (x >= upper - near) | np.isinf(state.arrays["plus"])
-    below = (x <= lower + near) | np.isinf(state.arrays["minus"])
-    free: Array = ~((above & (g < 0)) | (below & (g > 0)))
-    return free
-
-
-def _direction(state: State, g: FloatArray, free: Array) -> FloatArray:
-    """Return the step to the minimum of the model in the free variables; along the gradient where there is none."""
-    from scipy.linalg import LinAlgError, cho_factor, cho_solve
-
-    out = np.zeros(g.size)
-    for _ in range(2):
-        try:
-            factor = cho_factor(state.arrays["hessian"][np.ix_(free, free)], overwrite_a=True)
-            out[free] = -cho_solve(factor, g[free])
-        except (LinAlgError, ValueError):
-            out[free] = np.nan
-        if np.isfinite(out).all() and g @ out < 0.0:
-            return out
-        state.arrays["hessian"] = np.diag(state.arrays["first_hessian"])
-    return np.where(free, -g, 0.0)
-
-
-def _first_bound(state: State) -> float:
-    """Return the length at which the path meets its first bound."""
-    x, p = state.arrays["x"].astype(np.float64), state.arrays["descent"]
-    lower, upper = bounds_of(state)
-    room = np.where(p > 0, upper - x, x - lower)
-    lengths = np.divide(room, np.abs(p), out=np.full(x.size, np.inf), where=p != 0.0)
-    return float(lengths[lengths > 0.0].min(initial=np.inf))
-
-
-def _update(state: State, y: FloatArray) -> None:
-    """Update the Hessian with a change of the gradient over the last step (Nocedal and Wright 2006, procedure 18.2)."""
-    arrays, s = state.arrays, state.arrays["moved"]
-    curvature = float(s @ y)
-    if not state.scalars["scaled"] and curvature > 0.0:
-        arrays["first_hessian"] = np.full(s.size, float(y @ y) / curvature)
-        arrays["hessian"] = np.diag(arrays["first_hessian"])
-        state.scalars["scaled"] = 1.0
-    image = arrays["hessian"] @ s
-    own = float(s @ image)
-    if not curvature > 1e-10 * float(np.linalg.norm(s) * np.linalg.norm(y)):
-        share = 0.8 * own / (own - curvature)
-        y = share * y + (1.0 - share) * image
-        curvature = float(s @ y)
-    if curvature > 0.0 and own > 0.0:
-        if state.step < s.size:
-            share = min(1.0, curvature / own)
-            arrays["hessian"] *= share
-            image, own = share * image, share * own
-        y, image = y / math.sqrt(curvature), image / math.sqrt(own)
-        arrays["hessian"] += np.outer(y, y)
-        arrays["hessian"] -= np.outer(image, image)
-
-
-def _forget_curvatures(state: State) -> None:
-    """Begin with a multiple of the unit matrix after all."""
-    d = state.arrays["x"].size
-    state.arrays["first_hessian"], state.arrays["hessian"], state.scalars["scaled"] = np.ones(d), np.eye(d), 0.0
 
 
 def _climb(state: State) -> None:

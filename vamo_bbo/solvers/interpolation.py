@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vamo_bbo._blas import one_thread
 from vamo_bbo._errors import CapabilityError, OptionError
 from vamo_bbo._typing import Array, FloatArray
 from vamo_bbo.core.late import told_value
@@ -143,6 +144,7 @@ class QuadraticInterpolation:
         state.scalars["ended"] = float(not legs)
         _open(state, START, legs)
 
+    @one_thread()
     def ask(self, state: State) -> tuple[Probe, ...]:
         """Return the open probes."""
         anchor, dtype = state.anchor("x"), state.arrays["x"].dtype
@@ -150,6 +152,7 @@ class QuadraticInterpolation:
         probes = [Probe(_id(state, k), anchor, point=p.astype(dtype, copy=True)) for k, p in enumerate(points)]
         return tuple(p for p in probes if p.id not in state.inbox)
 
+    @one_thread()
     def tell(self, state: State, answers: Sequence[Answer]) -> State:
         """Take answers; the last of a round decides on the next."""
         for answer in answers:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from vamo_bbo._blas import one_thread
 from vamo_bbo._errors import CapabilityError, OptionError
 from vamo_bbo._typing import Array, FloatArray
 from vamo_bbo.core.solver import State, Status
@@ -162,6 +163,7 @@ class QuadraticRegression:
         state.scalars |= {"step_size": first, "level": math.inf, "level_at": 0.0}
         return state
 
+    @one_thread()
     def ask(self, state: State) -> tuple[Probe, ...]:
         """Return the open probes."""
         anchor = state.anchor("x")
@@ -169,6 +171,7 @@ class QuadraticRegression:
         probes = [Probe(_id(state, k), anchor, point=_inside(p, state.info)) for k, p in enumerate(points)]
         return tuple(p for p in probes if p.id not in state.inbox)
 
+    @one_thread()
     def tell(self, state: State, answers: Sequence[Answer]) -> State:
         """Take answers; the last of a round moves the center and changes the radius."""
         for answer in answers:
