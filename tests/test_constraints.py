@@ -165,7 +165,7 @@ def test_given_jacobians_are_used():
 
 def projection_of(constraints, low=-np.inf, high=np.inf, anchor=None):
     ones = np.ones(2)
-    return Projection(constraints, rows_of(constraints), low * ones, high * ones, ones, anchor)
+    return Projection(rows_of(constraints), low * ones, high * ones, ones, anchor)
 
 
 @settings(derandomize=True, deadline=None, max_examples=50)

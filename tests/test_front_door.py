@@ -299,7 +299,7 @@ def test_a_space_goes_to_bayes_and_then_to_cma():
     [
         ({}, "fd-bfgs"),
         ({"jac": jac}, "L-BFGS-B"),
-        ({"constraints": {"type": "ineq", "fun": lambda x: x[0]}}, "COBYQA"),
+        ({"constraints": {"type": "ineq", "fun": lambda x: x[0]}}, "interpolation"),
         ({"jac": jac, "constraints": {"type": "ineq", "fun": lambda x: x[0]}}, "SLSQP"),
         ({"x0": np.ones(1500)}, "zo-nesterov"),
         ({"x0": np.ones(LIMIT)}, "zo-nesterov"),  # fewer values than two gradients by differences

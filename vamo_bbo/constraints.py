@@ -40,47 +40,77 @@ class Rows:
 
     def __init__(self, blocks: Sequence[_Block]) -> None:
         self._blocks = tuple(blocks)
+        self._limits: tuple[FloatArray, FloatArray] | None = None
 
     def __len__(self) -> int:
         return len(self._blocks)
 
     def evaluate(self, x: Array) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Return c(x), lower and upper, each of shape (m,); NaN where a constraint raised an exception."""
-        values, lowers, uppers = [], [], []
-        for block in self._blocks:
-            c = np.atleast_1d(np.asarray(block.fun(x.copy()), dtype=np.float64)).reshape(-1)
-            values.append(c)
-            lowers.append(np.broadcast_to(block.lower, c.shape))
-            uppers.append(np.broadcast_to(block.upper, c.shape))
+        values = [np.asarray(block.fun(x.copy()), dtype=np.float64).reshape(-1) for block in self._blocks]
         if not values:
             return np.zeros(0), np.zeros(0), np.zeros(0)
-        return np.concatenate(values), np.concatenate(lowers), np.concatenate(uppers)
+        if self._limits is None or self._limits[0].size != sum(c.size for c in values):
+            sides = [(block.lower, block.upper) for block in self._blocks]
+            lower, upper = (
+                np.concatenate([np.broadcast_to(side[k], c.shape) for side, c in zip(sides, values, strict=True)])
+                for k in (0, 1)
+            )
+            self._limits = lower, upper
+        return np.concatenate(values), *self._limits
 
-    def jacobian(self, x: Array) -> FloatArray:
-        """Return the derivatives of c at x, shape (m, d): those given, else forward differences."""
+    def jacobian(self, x: Array, upper: FloatArray | None = None) -> FloatArray:
+        """Return the derivatives of c at x, shape (m, d): those given, else forward differences.
+
+        Backward ones where the step would go beyond ``upper``, (d,), or leads to no value.
+        """
         parts = []
         for block in self._blocks:
             if block.jac is not None:
-                raw = block.jac(x.copy())
-                raw = raw.toarray() if hasattr(raw, "toarray") else np.asarray(raw, dtype=np.float64)
-                parts.append(np.asarray(raw).reshape(-1, x.size))
+                parts.append(_matrix(block.jac(x.copy()), x.size))
                 continue
             base = np.atleast_1d(np.asarray(block.fun(x.copy()), dtype=np.float64)).reshape(-1)
             part = np.empty((base.size, x.size))
             for k in range(x.size):
-                there = x.copy()
-                there[k] += _STEP * max(1.0, abs(x[k]))
-                step = there[k] - x[k]
-                part[:, k] = (np.asarray(block.fun(there), dtype=np.float64).reshape(-1) - base) / step
+                size = _STEP * max(1.0, abs(x[k]))
+                up = upper is None or x[k] + size <= upper[k]
+                for sign in (1.0, -1.0) if up else (-1.0,):
+                    there = x.copy()
+                    there[k] += sign * size
+                    change = np.asarray(block.fun(there), dtype=np.float64).reshape(-1) - base
+                    part[:, k] = change / (x[k] + sign * size - x[k])
+                    if np.isfinite(change).all():
+                        break
             parts.append(part)
         return np.concatenate(parts) if parts else np.zeros((0, x.size))
+
+    def within(self, to_x: Callable[[Array], Array], free: Array, scale: Array) -> Rows:
+        """Return the rows as functions of other coordinates, of which ``to_x`` makes ``x[free]`` by ``scale``."""
+
+        def seen(block: _Block) -> _Block:
+            fun, jac = block.fun, block.jac
+
+            def slopes(y: Array) -> Any:
+                x = to_x(y)
+                assert jac is not None
+                return _matrix(jac(x), x.size)[:, free] * scale
+
+            return _Block(lambda y: fun(to_x(y)), block.lower, block.upper, None if jac is None else slopes)
+
+        return Rows([seen(block) for block in self._blocks])
 
     def violation(self, x: Array) -> float:
         """Return the largest amount by which a row is violated; inf where a constraint is NaN."""
         c, lower, upper = self.evaluate(x)
         if np.isnan(c).any():
             return float("inf")
-        return float(max(np.max(lower - c, initial=0.0), np.max(c - upper, initial=0.0)))
+        below, above = (lower - c)[c < lower], (c - upper)[c > upper]  # the others may be inf - inf
+        return float(max(np.max(below, initial=0.0), np.max(above, initial=0.0)))
+
+
+def _matrix(raw: Any, d: int) -> FloatArray:
+    dense = raw.toarray() if hasattr(raw, "toarray") else raw
+    return np.asarray(dense, dtype=np.float64).reshape(-1, d)
 
 
 def rows_of(constraints: Any) -> Rows:

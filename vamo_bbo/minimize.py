@@ -96,8 +96,9 @@ def minimize(
     bounds : sequence of pairs or Bounds, optional
         Never violated by our solvers; equal bounds fix a variable.
     constraints
-        scipy's constraint objects, exact also where ``fun`` is noisy. Our solvers call ``fun`` at feasible points only:
-        ``vamo_bbo/projection.py``; ``options={"constraint_handling": "lagrangian"}`` where constraints are expensive.
+        scipy's constraint objects, exact also where ``fun`` is noisy. "auto" up to 20 variables and our solvers call
+        ``fun`` at feasible points only, and the constraints, which they take as cheap, tens of times as often. Where
+        they are expensive: ``method="COBYQA"``; for ours ``options={"constraint_handling": "lagrangian"}``.
     tol : float, optional
         For scipy's methods: scipy's. For ours: plateau tolerance (:class:`~vamo_bbo.run.stop.Plateau`); None
         for no such stop.

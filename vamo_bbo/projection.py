@@ -21,51 +21,36 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vamo_bbo._typing import Array, FloatArray
-from vamo_bbo.constraints import Rows, rows_of
+from vamo_bbo.constraints import rows_of
+from vamo_bbo.feasible import FEASIBLE, FeasibleSet
 from vamo_bbo.run.setup import parse_bounds, parse_x0, scale_of, seed_of
 from vamo_bbo.scipy_layer.wrappers import wants_result
 
 if TYPE_CHECKING:
     from vamo_bbo.minimize import Call
 
-__all__ = ["FEASIBLE", "Projected", "Projection", "minimize_projected", "projection_of"]
+__all__ = ["Projected", "Projection", "minimize_projected", "projection_of", "start_within"]
 
-FEASIBLE = 1e-6
-"""Largest violation of a projected point: scipy's methods end with about as much."""
 STARTS = 20
 """Random points from which a feasible one is looked for where x0 does not lead to one."""
 WEIGHED_FROM = 20
 """Smallest budget of which four values are spent on the scale of f."""
-NEWTON_STEPS = 15
-CHORD = 0.1
-"""A Jacobian is used again as long as each step leaves less than this share of the violation."""
 HALVINGS = 12
 """Times that a point with no projection is moved half-way to a feasible one."""
 
 
-@dataclass(frozen=True)
-class Projection:
-    """The nearest feasible point.
+@dataclass
+class Projection(FeasibleSet):
+    """The nearest feasible point, for every point.
 
     Parameters
     ----------
-    constraints : list
-        scipy's constraint objects.
-    rows : Rows
-        The same, stacked.
-    lower, upper : (D,) arrays
-        Bounds, inf for none.
-    scale : (D,) array
-        Units of distances.
+    rows, lower, upper, scale
+        Of the set.
     anchor : (D,) array or None
         A feasible point.
     """
 
-    constraints: Any
-    rows: Rows
-    lower: FloatArray
-    upper: FloatArray
-    scale: FloatArray
     anchor: FloatArray | None = None
 
     def __call__(self, z: Array) -> FloatArray:
@@ -78,72 +63,6 @@ class Projection:
                 return x
             target = 0.5 * (target + self.anchor)
         return self.anchor
-
-    def violation(self, x: Array) -> float:
-        """Return the largest violation of a row; inf where a constraint is NaN or raises."""
-        try:
-            return self.rows.violation(x)
-        except Exception:
-            return float("inf")
-
-    def nearest(self, z: FloatArray) -> FloatArray | None:
-        """Return a feasible point near ``z``, or None: by Newton's steps, by SLSQP where they fail."""
-        z = z.clip(self.lower, self.upper)
-        try:
-            with np.errstate(all="ignore"):
-                x = self._newton(z)
-                x = self._slsqp(z) if x is None else x
-        except (ArithmeticError, ValueError, np.linalg.LinAlgError):
-            return None
-        return x if x is not None and np.isfinite(x).all() and self.violation(x) <= FEASIBLE else None
-
-    def _newton(self, x: FloatArray) -> FloatArray | None:
-        """Return ``x`` after shortest steps to the linearized violated rows, None if they do not converge."""
-        jacobian: FloatArray | None = None
-        last = np.inf
-        for _ in range(NEWTON_STEPS):
-            c, lower, upper = self.rows.evaluate(x)
-            short = np.maximum(lower - c, 0.0) - np.maximum(c - upper, 0.0)
-            worst = float(np.abs(short).max(initial=0.0))
-            if worst <= 0.01 * FEASIBLE:
-                return x
-            if not np.isfinite(worst):
-                return None
-            if jacobian is None or worst > CHORD * last:
-                jacobian = self.rows.jacobian(x)
-            last = worst
-            x = self._shifted(x, jacobian[short != 0.0], short[short != 0.0])
-        return None
-
-    def _shifted(self, x: FloatArray, jacobian: FloatArray, short: FloatArray) -> FloatArray:
-        """Return ``x`` after the shortest step with ``jacobian @ step = short`` that the box allows."""
-        free = np.ones(x.size, dtype=bool)
-        step = np.zeros(x.size)
-        for _ in range(x.size):
-            step[:] = 0.0
-            columns = jacobian[:, free] * self.scale[free]
-            step[free] = np.linalg.lstsq(columns, short, rcond=1e-12)[0] * self.scale[free]
-            blocked = free & (((x <= self.lower) & (step < 0)) | ((x >= self.upper) & (step > 0)))
-            if not blocked.any() or blocked.sum() == free.sum():
-                break
-            free &= ~blocked
-        return (x + step).clip(self.lower, self.upper)
-
-    def _slsqp(self, z: FloatArray) -> FloatArray | None:
-        from scipy.optimize import minimize
-
-        weight = 1.0 / self.scale**2
-        run: Any = minimize
-        found: Array = run(
-            lambda x: 0.5 * float(weight @ (x - z) ** 2),
-            z,
-            jac=lambda x: weight * (x - z),
-            method="SLSQP",
-            bounds=list(zip(self.lower, self.upper, strict=True)),
-            constraints=self.constraints,
-            options={"ftol": 1e-10, "maxiter": 50},
-        ).x
-        return np.asarray(found, dtype=np.float64).clip(self.lower, self.upper)
 
     def distance(self, z: Array, x: Array) -> float:
         """Return the squared distance in units of ``scale``."""
@@ -196,11 +115,10 @@ def minimize_projected(call: Call, method: Any) -> Any:
     OptimizeResult or None
         Of a feasible point, with ``maxcv``, the largest violation.
     """
-    projection = _anchored(call)
-    if projection is None:
+    projection, start = projection_of(call), start_within(call)
+    if start is None:
         return None
-    start = projection.anchor
-    assert start is not None
+    projection.anchor = start
     objective = Projected(call.fun, projection, vectorized=call.vectorized)
     spent = _weigh(call, objective)
     x0 = np.asarray(start, dtype=parse_x0(call.x0).dtype)
@@ -233,20 +151,20 @@ def projection_of(call: Call) -> Projection:
     lower, upper = (np.full(x0.size, s * np.inf) for s in (-1.0, 1.0)) if limits is None else limits
     scale = scale_of(call.x_scale, x0.size, limits)
     scale = np.ones(x0.size) if scale is None else scale
-    return Projection(call.constraints, rows_of(call.constraints), lower, upper, scale)
+    return Projection(rows_of(call.constraints), lower, upper, scale)
 
 
-def _anchored(call: Call) -> Projection | None:
-    """Return the projection with its anchor: x0's, else that of the nearest of some random points."""
+def start_within(call: Call) -> FloatArray | None:
+    """Return the feasible point next to x0, else next to the nearest of some random points; None if none is found."""
     projection, x0 = projection_of(call), parse_x0(call.x0).astype(np.float64)
-    anchor = projection.nearest(x0)
+    start = projection.nearest(x0)
     rng = np.random.default_rng(seed_of(call.rng if isinstance(call.rng, int) else 0))
     for k in range(STARTS):
-        if anchor is not None:
+        if start is not None:
             break
         length = 10.0 ** (-1.0 + 3.0 * k / STARTS)
-        anchor = projection.nearest(x0 + length * projection.scale * rng.standard_normal(x0.size))
-    return None if anchor is None else replace(projection, anchor=anchor)
+        start = projection.nearest(x0 + length * projection.scale * rng.standard_normal(x0.size))
+    return start
 
 
 def _weigh(call: Call, objective: Projected) -> int:

@@ -46,8 +46,11 @@ class Choice(NamedTuple):
     gradients: int = 0
 
 
-def choose(call: Call, noisy: bool) -> Choice:
-    """Return the method for ``call``, given whether its objective is noisy."""
+def choose(call: Call, noisy: bool, *, within: bool = False) -> Choice:
+    """Return the method for ``call``, given whether its objective is noisy.
+
+    ``within``: x0 is feasible, and models of the objective are to be kept within the constraints.
+    """
     d = call.size
     about = f"{d} variable{'s' if d > 1 else ''}, {'noisy' if noisy else 'deterministic'}"
     if isinstance(call.fun, FiniteSum):
@@ -56,6 +59,8 @@ def choose(call: Call, noisy: bool) -> Choice:
         return Choice("bayes", f"a space, {about}")
     if call.levels is not None:
         return Choice("cma" if has_cmaes() else "bayes", "Integer or Choice parameters")
+    if within:
+        return Choice("quadratic" if noisy else "interpolation", f"constraints, no gradient, {about}")
     if call.constrained:
         if call.has_gradient and not noisy:
             return Choice("SLSQP", f"constraints, exact gradient, {about}")

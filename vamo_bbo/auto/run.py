@@ -10,7 +10,7 @@ from scipy.optimize import Bounds
 
 from vamo_bbo._typing import Array
 from vamo_bbo.auto.choice import Choice, choose, few_and_dear
-from vamo_bbo.auto.constrained import run_noisy_constrained
+from vamo_bbo.auto.constrained import is_modelled, run_modelled, run_noisy_constrained
 from vamo_bbo.auto.descent import DESCENTS
 from vamo_bbo.auto.noisy import MODELS, run_noisy
 from vamo_bbo.auto.rounds import generation_of, points_of_a_round
@@ -18,6 +18,7 @@ from vamo_bbo.auto.smooth import PAIRS, descend, model_in_a_box
 from vamo_bbo.auto.space import differs, run_space
 from vamo_bbo.auto.units import Look, agree, find_units, sizes_of, steps_in
 from vamo_bbo.problem import FiniteSum
+from vamo_bbo.projection import start_within
 from vamo_bbo.run.fixed import Fixed
 from vamo_bbo.run.outputs import number
 from vamo_bbo.run.setup import check_fun, parse_bounds, parse_x0, scale_of
@@ -50,18 +51,22 @@ def run_auto(call: Call) -> Any:
     if lower is not None and upper is not None and (lower == upper).all():
         call.options = {name: call.options[name] for name in ("maxiter", "disp") if name in call.options}
         return run_ours(call, Fixed())
+    start = None
     noisy, watched, choice, look = bool(call.noisy), None, None, Look()
     given = scale_of(call.x_scale, call.size, None)
     plain = not isinstance(call.fun, FiniteSum) and not call.has_gradient
     space, looks = call.space and few_and_dear(call), _affords_a_look(call, "maxfev")
     if plain and not call.needs_ours and (space or looks):
+        start = start_within(call) if is_modelled(call) else None
+        if start is not None:
+            call.x0 = start.astype(parse_x0(call.x0).dtype)
         watched, args, x0 = _watch(call)
         try:
             if space:
                 noisy = differs(call, watched, x0, twice=looks)
             elif call.noisy is not False:
                 noisy = watched.differs_at(x0, args) or noisy
-            choice = choose(call, noisy)
+            choice = choose(call, noisy, within=start is not None)
             look = _look(call, choice, watched, x0, noisy, given)
         except StopRun as stop:
             return stopped(watched, x0, stop.code, stop.detail)
@@ -72,7 +77,10 @@ def run_auto(call: Call) -> Any:
     choice = choice or choose(call, noisy)
     call.noisy = call.noisy or noisy
     modelled = noisy and choice.method in MODELS and not call.constrained
-    if watched is not None and noisy and choice.method == "COBYQA" and call.constrained and given is None:
+    if watched is not None and start is not None:
+        call.x_scale = None
+        result = run_modelled(call, watched, x0, noisy, given)
+    elif watched is not None and noisy and choice.method == "COBYQA" and call.constrained and given is None:
         result = run_noisy_constrained(call, watched)
     elif watched is not None and (modelled or choice.method in DESCENTS):
         call.x_scale = None

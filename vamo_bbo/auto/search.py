@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = [
     "all_but_a_reserve",
     "counted",
+    "gained",
     "generic",
     "goes_on",
     "left",
@@ -103,12 +104,12 @@ def search_on(call: Call, watched: Watched, local: Any, units: Array | None) -> 
         watched.set_budget(maxfev=whole.maxfev, max_time=whole.max_time)
         if watched.ended not in _SPENT or watched.nfev == before:
             break
-        if _gained(watched.best_f, best.fun):
+        if gained(watched.best_f, best.fun):
             polish = descent(call, watched.best_x, watched.best_f, watched, units).method
             best = last = run_scipy(call, polish, watched=watched, x0=watched.best_x, options={})
             if watched.ended is not None:
                 break
-    polished = not _gained(watched.best_f, best.fun)
+    polished = not gained(watched.best_f, best.fun)
     result = best if polished and watched.ended in (None, *_SPENT) else last
     return _told(watched, local, result, spent)
 
@@ -134,7 +135,8 @@ def all_but_a_reserve(call: Call, watched: Watched, share: float, most: float = 
     return limits
 
 
-def _gained(value: float, before: float) -> bool:
+def gained(value: float, before: float) -> bool:
+    """Return whether a value is that of another basin."""
     return value < before - GAIN * max(1.0, abs(before))
 
 
@@ -187,7 +189,7 @@ def reach(call: Call, watched: Watched, units: Array | None) -> float | Array:
 def _told(watched: Watched, local: Any, result: Any, spent: int) -> Any:
     """Return ``result`` with the counts of all stages, the best point, and what happened."""
     assert watched.best_x is not None
-    found = f"found {watched.best_f:.6g}" if _gained(watched.best_f, local.fun) else "found nothing better"
+    found = f"found {watched.best_f:.6g}" if gained(watched.best_f, local.fun) else "found nothing better"
     own = "" if result is local else f": {result.message}"
     message = str(local.message).rstrip(". ")
     result.message = f"{message}, after {spent} values; cma then used {watched.nfev - spent} and {found}{own}"

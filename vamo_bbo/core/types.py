@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from vamo_bbo._typing import AnyDirection, Array, Direction, Law, StoredDirection, Tag
+
+if TYPE_CHECKING:
+    from vamo_bbo.feasible import FeasibleSet
 
 __all__ = [
     "AnchorRef",
@@ -139,7 +142,7 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ProblemInfo:
-    """What a solver may know about the objective: capabilities and bounds, never a callable.
+    """What a solver may know about the problem: capabilities, bounds and constraints, never the objective.
 
     Attributes
     ----------
@@ -171,6 +174,8 @@ class ProblemInfo:
         Whether points and gradients are arrays on a CUDA device.
     common_noise : bool
         Whether the evaluations of a round share their random numbers, so that noise cancels in their differences.
+    feasible : FeasibleSet or None
+        Bounds and constraints in the solver's coordinates, for solvers that meet them themselves.
     """
 
     n_samples: int | None = None
@@ -187,3 +192,4 @@ class ProblemInfo:
     known_values: Array | None = None
     device: bool = False
     common_noise: bool = False
+    feasible: FeasibleSet | None = None

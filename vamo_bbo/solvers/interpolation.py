@@ -17,6 +17,7 @@ from vamo_bbo.core.types import Answer, Probe, ProbeId, ProblemInfo
 from vamo_bbo.solvers._differences import bounds_of
 from vamo_bbo.solvers._interpolation import Interpolant, interpolate
 from vamo_bbo.solvers._regression import in_ball, trust_region_step
+from vamo_bbo.solvers._within import legs_within, sides_within
 
 __all__ = ["FEW", "QuadraticInterpolation", "interpolation"]
 
@@ -85,6 +86,10 @@ def interpolation(radius: float = 1.0, xtol: float = 1e-8) -> QuadraticInterpola
     no more than 6 standard deviations of the noise (Py-BOBYQA has a rule of this kind: C. Cartis, J. Fiala, B. Marteau
     and L. Roberts, ACM TOMS 45 (2019), section 4); :func:`quadratic`, a regression, goes on from there.
 
+    Under constraints, as "auto" runs it, every point is feasible, and a step leads to where the model is the lowest
+    within the region and the constraints themselves (``vamo_bbo/feasible.py``). Equations leave the model fewer
+    coordinates than there are variables.
+
     References
     ----------
     M. J. D. Powell, The NEWUOA software for unconstrained optimization without derivatives, in: Large-scale nonlinear
@@ -141,7 +146,9 @@ class QuadraticInterpolation:
     def begin(self, state: State, value: float) -> None:
         """Tell a first state the value at x0, so that it need not pay for it."""
         _take(state, state.arrays["x"].astype(np.float64), value)
-        _open(state, START, _legs(state))
+        legs = _legs(state)
+        state.scalars["ended"] = float(not legs)
+        _open(state, START, legs)
 
     @one_thread()
     def ask(self, state: State) -> tuple[Probe, ...]:
@@ -187,9 +194,9 @@ class QuadraticInterpolation:
             state.attempt += 1
             return
         state.step, state.attempt = state.step + 1, 0
-        sides = []
+        legs, sides = slice(int(math.isnan(scalars["value"])), None), []
         if phase == START and not (scalars["few"] and np.isfinite(values).all()):
-            sides = _sides(state, points[-state.arrays["x"].size :], values[-state.arrays["x"].size :])
+            sides = _sides(state, points[legs], values[legs])
         if phase == AGAIN:
             _average(state, values[0])
             self._go_on(state)
@@ -202,7 +209,9 @@ class QuadraticInterpolation:
         for point, told in zip(points, values, strict=True):
             if math.isfinite(told):
                 _take(state, point, told)
-        if sides:
+        if phase == START and not len(points[legs]):
+            scalars["ended"] = 1.0  # constraints leave one point
+        elif sides:
             _open(state, SIDES, sides)
         elif phase == SIDES and (shorter := _shorter(state)):
             _open(state, SIDES, shorter)
@@ -258,7 +267,7 @@ class QuadraticInterpolation:
             poor = False
             radius, limit = scalars["radius"], scalars["limit"]
             step = _minimizer(state, model.slope, model.hessian)
-            image = arrays["root"] @ step
+            image = _frame(state)[0] @ step
             scalars["length"], scalars["promise"] = radius * float(np.linalg.norm(image)), -model.at(image)
             point = _seen(state, arrays["x"] + radius * step)
             seen = scalars["promise"] > np.finfo(np.float64).eps * abs(scalars["value"])
@@ -298,6 +307,8 @@ def _seen(state: State, point: FloatArray) -> FloatArray:
 def _legs(state: State) -> list[FloatArray]:
     """Return one point in every variable."""
     x, radius = state.arrays["x"].astype(np.float64), state.scalars["radius"]
+    if state.info.feasible is not None:
+        return legs_within(state.info.feasible, x, radius)
     lower, upper = bounds_of(state)
     legs = np.where(upper - x >= radius, radius, np.where(x - lower >= radius, -radius, 0.0))
     return list(x + np.diag(legs))
@@ -308,6 +319,8 @@ def _sides(state: State, legs: FloatArray, values: list[float]) -> list[FloatArr
     x, lower_value = state.arrays["x"].astype(np.float64), state.scalars["value"]
     lower, upper = bounds_of(state)
     points = []
+    if state.info.feasible is not None:
+        return sides_within(state.info.feasible, x, lower_value, list(legs), values)
     for k, (leg, value) in enumerate(zip(legs, values, strict=True)):
         step = float(leg[k] - x[k])
         shares = [2.0, -1.0, 0.5] if value < lower_value else [-1.0, 2.0, 0.5]
@@ -325,6 +338,12 @@ def _shorter(state: State) -> list[FloatArray]:
     """
     x, scalars = state.arrays["x"].astype(np.float64), state.scalars
     lower, upper = bounds_of(state)
+    if state.info.feasible is not None:
+        seen = int((state.arrays["points"] != x).any(axis=1).sum())
+        if seen >= len(_frame(state)[0]) or scalars["radius"] <= _NEAR * scalars["first"]:
+            return []
+        scalars["radius"] = scalars["limit"] = SHORTER * scalars["radius"]
+        return _legs(state)
     unseen = (state.arrays["points"] == x).all(axis=0) & (lower < upper)
     if not unseen.any() or scalars["radius"] <= _NEAR * scalars["first"]:
         return []
@@ -349,6 +368,19 @@ def _leave_out(state: State, k: int) -> None:
         state.arrays[name] = np.delete(state.arrays[name], k, axis=0)
 
 
+def _frame(state: State) -> tuple[FloatArray, FloatArray]:
+    """Return what makes steps, in radii, coordinates of the model, (q, d), and what makes them steps again, (d, q).
+
+    q = d, less the number of equations among the constraints: the model's coordinates are those of the tangent space.
+    """
+    root = state.arrays["root"]
+    basis = None if state.info.feasible is None else state.info.feasible.tangent(state.arrays["x"].astype(np.float64))
+    if basis is None:
+        return root, np.linalg.inv(root)
+    triangle = np.linalg.qr(root @ basis, mode="r")
+    return triangle @ basis.T, basis @ np.linalg.inv(triangle)
+
+
 def _room(state: State) -> tuple[FloatArray, FloatArray]:
     """Return the bounds around the center in radii."""
     x, (lower, upper) = state.arrays["x"].astype(np.float64), bounds_of(state)
@@ -362,13 +394,13 @@ def _fit(state: State) -> tuple[Interpolant, Array]:
     Its Hessian becomes the one from which the next differs least.
     """
     arrays, radius = state.arrays, state.scalars["radius"]
-    x, d = arrays["x"].astype(np.float64), arrays["x"].size
+    root, inverse = _frame(state)
+    x, d = arrays["x"].astype(np.float64), len(root)
     most = max(2 * d + 1, min(SHARE * d + 1, (d + 1) * (d + 2) // 2, MOST))
-    inverse = np.linalg.inv(arrays["root"])
     prior = radius**2 * inverse.T @ arrays["hessian"] @ inverse
     while True:
         others = np.flatnonzero((arrays["points"] != x).any(axis=1))
-        rows = (arrays["points"][others] - x) @ arrays["root"].T / radius
+        rows = (arrays["points"][others] - x) @ root.T / radius
         far = np.linalg.norm(rows, axis=1)
         if far.size and far.min() <= _NEAR:
             _leave_out(state, int(others[far.argmin()]))
@@ -383,13 +415,20 @@ def _fit(state: State) -> tuple[Interpolant, Array]:
         # a point within the region is the less useful the nearer it is to the center
         _leave_out(state, int(others[(model.uselessness / np.minimum(far, 1.0) ** 4).argmax()]))
     if np.isfinite(model.hessian).all():
-        arrays["hessian"] = arrays["root"].T @ model.hessian @ arrays["root"] / radius**2
+        arrays["hessian"] = root.T @ model.hessian @ root / radius**2
     return model, others
 
 
 def _minimizer(state: State, slope: FloatArray, hessian: FloatArray, reach: float = 1.0) -> FloatArray:
     """Return the step, in radii, to the minimum of a quadratic of the region's own axes, within ``reach`` radii."""
-    root, (low, high) = state.arrays["root"], _room(state)
+    (root, inverse), (low, high) = _frame(state), _room(state)
+    if state.info.feasible is not None:
+        x, radius = state.arrays["x"].astype(np.float64), reach * state.scalars["radius"]
+        slope, hessian = reach * slope, reach**2 * hessian
+        start = inverse @ in_ball(slope, hessian, 1.0)
+        point = state.info.feasible.lowest(x, radius, root, slope, hessian, start)
+        found: FloatArray = (point - x) / state.scalars["radius"]
+        return found
     step = np.asarray(np.linalg.solve(root, in_ball(slope, hessian, reach)))
     if ((step < low) | (step > high)).any():
         slope, hessian = reach * root.T @ slope, reach**2 * root.T @ hessian @ root
@@ -406,7 +445,7 @@ def _place(state: State, model: Interpolant, others: Array) -> bool:
     reach = max(min(0.1 * float(model.far[k]), 0.5), scalars["limit"] / scalars["radius"])
     slope, hessian = model.lagrange(k)
     found = [_minimizer(state, sign * slope, sign * hessian, reach) for sign in (1.0, -1.0)]
-    images = [state.arrays["root"] @ step for step in found]
+    images = [_frame(state)[0] @ step for step in found]
     best = found[int(np.argmax([abs(float(slope @ s + 0.5 * s @ hessian @ s)) for s in images]))]
     point = _seen(state, state.arrays["x"] + scalars["radius"] * best)
     if (state.arrays["points"] == point).all(axis=1).any():
@@ -430,7 +469,7 @@ def _is_hidden(state: State) -> bool:
     arrays = state.arrays
     if not arrays["pairs"].any():
         return False
-    rows = (arrays["points"] - arrays["x"]) @ arrays["root"].T / state.scalars["radius"]
+    rows = (arrays["points"] - arrays["x"]) @ _frame(state)[0].T / state.scalars["radius"]
     values = arrays["values"][np.linalg.norm(rows, axis=1) <= NEARBY]
     noise = math.sqrt(0.5 * float(np.mean(arrays["pairs"] ** 2)))
     return bool(values.size > 1 + arrays["x"].size // 2 and np.ptp(values) < HIDDEN * noise)
@@ -441,13 +480,16 @@ def _refine(state: State) -> None:
     scalars, root = state.scalars, state.arrays["root"]
     scalars["unsure"] = float(state.info.noisy)
     scalars["radius"], scalars["limit"] = 0.5 * scalars["limit"], 0.1 * scalars["limit"]
-    inverse = np.linalg.inv(root)
+    frame, inverse = _frame(state)
     curvature, axes = np.linalg.eigh(inverse.T @ state.arrays["hessian"] @ inverse)
     sizes = np.abs(curvature)
     if not (np.isfinite(sizes).all() and sizes.max(initial=0.0) > 0.0):
         return
     sizes = np.maximum(sizes, FLATTEST * sizes.max())
     sizes = np.exp(0.5 * (np.log(sizes) - np.log(sizes).mean()))
-    shaped = (axes * sizes) @ axes.T @ root
+    shaped = (axes * sizes) @ axes.T @ frame
+    if len(shaped) < root.shape[1]:  # the other directions, which equations forbid, keep their lengths
+        rest = root - root @ inverse @ frame
+        shaped = np.linalg.cholesky(shaped.T @ shaped + rest.T @ rest + 1e-12 * np.eye(root.shape[1])).T
     if np.linalg.cond(shaped) < _SINGULAR:
         state.arrays["root"] = shaped

@@ -15,7 +15,8 @@ from vamo_bbo._typing import Array, FloatArray
 from vamo_bbo.core.solver import State, Status
 from vamo_bbo.core.types import Answer, Probe, ProbeId, ProblemInfo
 from vamo_bbo.solvers._placing import check_points, in_unit_ball, well_placed
-from vamo_bbo.solvers._regression import Fit, fit, trust_region_step
+from vamo_bbo.solvers._regression import Fit, fit, in_ball, trust_region_step
+from vamo_bbo.solvers._within import legs_within
 
 __all__ = ["QuadraticRegression", "quadratic"]
 
@@ -37,6 +38,8 @@ LIMIT = 300
 """Most variables: a fit takes as many points and more."""
 DRAWN = 40
 """Points among which the one with the largest standard error is evaluated."""
+LED = 5
+"""Under constraints, the most uncertain of these that are led to the feasible set."""
 APART = 0.01
 """Known points that are closer to each other, in first radii, say little about a slope: one of them is fitted."""
 SMALLEST, LARGEST = 1e-8, 1e3
@@ -229,36 +232,82 @@ def _plan(state: State) -> _Plan:
 
 
 def _planned(state: State) -> _Plan:
-    x, d = state.arrays["x"].astype(np.float64), state.arrays["x"].size
-    radius, scalars = state.scalars["radius"], state.scalars
+    x, d = state.arrays["x"].astype(np.float64), len(_frame(state))
+    scalars = state.scalars
     if state.step == 0 and state.attempt == 0:
-        legs = np.eye(d) * np.where(_room(state)[1] >= 1.0, radius, -radius)
-        legs = legs[: 0 if len(state.arrays["values"]) > d + 1 else d]
-        start = [x] * (2 if state.info.noisy else 1) + [x + leg for leg in legs]
+        legs = [] if len(state.arrays["values"]) > d + 1 else _legs(state)
+        start = [x] * (2 if state.info.noisy else 1) + legs
         return _Plan("start", start + _further(state, start, 1.0), pair=0 if state.info.noisy else None)
     drawn, alone = _drawn(state, DRAWN), scalars["n_points"] == 1
     if len(state.arrays["values"]) < d + 2:
-        points = [x + radius * drawn[0]]
+        points = [_point(state, drawn[0])]
         return _Plan("explore", points + _further(state, points, 1.0))
     model, noise = _model(state), _noise(state)
     differs = not noise / 3.0 < model.residual < 3.0 * noise
     check = noise > 0.0 and differs and scalars["told"] - scalars["checked"] > d + 1
     if check and alone:
         return _Plan("check", [x, x], pair=0)
-    s = trust_region_step(model.slope, model.hessian, *_room(state))
+    point, s = _minimizer(state, model)
     promise, error = -model.at(s), float(model.errors(s[None])[0])
     if promise > error or scalars["quiet"] % 3 == 2 or not alone:
-        points = [x + radius * s, *([x, x] if check else [])]
+        points = [point, *([x, x] if check else [])]
         points += _further(state, points, model.ratio)
         return _Plan("step", points, model, s, promise, error, 1 if check else None)
-    k = int(np.argmax(model.errors(drawn)))
-    return _Plan("explore", [x + radius * drawn[k]], model, s, promise, error)
+    return _Plan("explore", [_uncertain(state, model, drawn)], model, s, promise, error)
+
+
+def _frame(state: State) -> FloatArray:
+    """Return what makes steps coordinates of the model, (q, d): q = d, less the equations among the constraints."""
+    x = state.arrays["x"].astype(np.float64)
+    basis = None if state.info.feasible is None else state.info.feasible.tangent(x)
+    return np.eye(x.size) if basis is None else basis.T
+
+
+def _legs(state: State) -> list[FloatArray]:
+    """Return one point in every variable."""
+    x, radius = state.arrays["x"].astype(np.float64), state.scalars["radius"]
+    if state.info.feasible is not None:
+        return legs_within(state.info.feasible, x, radius)
+    return list(x + np.eye(x.size) * np.where(_room(state)[1] >= 1.0, radius, -radius))
+
+
+def _point(state: State, s: FloatArray) -> FloatArray:
+    """Return the point of a step s of the model, (q,): the feasible one next to it, the center where there is none."""
+    x, radius, feasible = state.arrays["x"].astype(np.float64), state.scalars["radius"], state.info.feasible
+    if feasible is None:
+        return x + radius * s
+    point = feasible.nearest(x + radius * (s @ _frame(state)))
+    return x if point is None else point
+
+
+def _minimizer(state: State, model: Fit) -> tuple[FloatArray, FloatArray]:
+    """Return the point of the region where the model is the lowest, and its step."""
+    x, radius, feasible = state.arrays["x"].astype(np.float64), state.scalars["radius"], state.info.feasible
+    if feasible is None:
+        s = trust_region_step(model.slope, model.hessian, *_room(state))
+        return x + radius * s, s
+    frame = _frame(state)
+    start = in_ball(model.slope, model.hessian, 1.0) @ frame
+    point = feasible.lowest(x, radius, frame, model.slope, model.hessian, start)
+    return point, frame @ (point - x) / radius
+
+
+def _uncertain(state: State, model: Fit, drawn: FloatArray) -> FloatArray:
+    """Return the point where the model is the least certain."""
+    order = np.argsort(-model.errors(drawn), kind="stable")
+    if state.info.feasible is None:
+        return _point(state, drawn[order[0]])
+    points = np.array([_point(state, drawn[k]) for k in order[:LED]])
+    rows = (points - state.arrays["x"]) @ _frame(state).T / state.scalars["radius"]
+    best: FloatArray = points[int(np.argmax(model.errors(rows)))]
+    return best
 
 
 def _drawn(state: State, count: int) -> FloatArray:
     """Return random points of the region, in radii around the center."""
     generator = np.random.Generator(np.random.Philox(key=state.seed, counter=(state.step << 128) + state.attempt))
-    return in_unit_ball(generator, count, state.arrays["x"].size).clip(*_room(state))
+    drawn = in_unit_ball(generator, count, len(_frame(state)))
+    return drawn.clip(*_room(state)) if state.info.feasible is None else drawn
 
 
 def _further(state: State, points: list[FloatArray], ratio: float) -> list[FloatArray]:
@@ -269,10 +318,10 @@ def _further(state: State, points: list[FloatArray], ratio: float) -> list[Float
     x, radius = state.arrays["x"].astype(np.float64), state.scalars["radius"]
     rows, far = _distances(state)
     near = rows[far <= REACH][-max(MOST, 2 * x.size) :]
-    known = np.vstack([near, (np.array(points) - x) / radius])
+    known = np.vstack([near, (np.array(points) - x) @ _frame(state).T / radius])
     drawn = _drawn(state, DRAWN + 10 * count)
     chosen = well_placed(known, _spread(np.linalg.norm(known, axis=1)), drawn, count, ratio)
-    return [x + radius * drawn[k] for k in chosen]
+    return [_point(state, drawn[k]) for k in chosen]
 
 
 def _spread(far: FloatArray) -> FloatArray:
@@ -292,6 +341,7 @@ def _room(state: State) -> tuple[FloatArray, FloatArray]:
 
 def _distances(state: State) -> tuple[FloatArray, FloatArray]:
     rows = (state.arrays["points"] - state.arrays["x"].astype(np.float64)) / state.scalars["radius"]
+    rows = rows if state.info.feasible is None else rows @ _frame(state).T
     return rows, np.linalg.norm(rows, axis=1)
 
 
