@@ -1,9 +1,10 @@
-"""Finite sums whose gradient is partial or missing: ``python benchmarks/missing_gradients.py`` (five minutes).
+"""Finite sums whose gradient is partial or missing: ``python benchmarks/missing_gradients.py`` (ten minutes).
 
 The generated sums of ``benchmarks/batch_sizes.py`` with 2,000 samples, on which nothing of this was developed. Of each
 gradient one coordinate, five, half or all are unknown. Printed is the gap ``(f - f*) / (f(x0) - f*)`` after so many
-values of all samples, a gradient of all counting 3 (medians of ``--seeds`` seeds). The budgets are multiples of what a
-gradient costs with its unknown coordinates by differences, ``3 + m + 1``, or ``d + 1`` where all are unknown.
+values of all samples, a gradient of all counting 3 (medians of ``--seeds`` seeds, one by default). The budgets are
+multiples of what a gradient costs with its unknown coordinates by differences: ``3 + m + 1``, or ``d + 1`` where all
+are unknown.
 """
 
 from __future__ import annotations
@@ -107,10 +108,13 @@ class Sum:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print a row per problem, number of unknown coordinates and method."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--problems", nargs="*", default=[make.__name__ for make in batch_sizes.PROBLEMS])
     args = parser.parse_args(arguments)
     print(f"{'problem':12}{'d':>4}{'unknown':>8}  {'method':15}" + "".join(f"{b:>9}" for b in BUDGETS))
     for make in batch_sizes.PROBLEMS:
+        if make.__name__ not in args.problems:
+            continue
         d = make(10, np.random.default_rng(0)).rows.shape[1]
         for missing in (1, 5, d // 2, None):
             problem = Sum(make, missing)
