@@ -30,7 +30,7 @@ SEEN = ("logistic-l2-breast-cancer", "robust-tukey-diabetes", "least-squares-lab
 HELD_OUT = ("logistic-l2-digits", "svm-digits", "robust-geman-mcclure-outliers", "network-breast-cancer")
 FEW = ("logistic-l2-breast-cancer", "logistic-l2-sonar", "robust-tukey-diabetes", "svm-breast-cancer")
 FEW_HELD_OUT = ("logistic-ionosphere", "robust-geman-mcclure-diabetes", "network-breast-cancer")
-VALUES = ("zo-sgd", "zo-adamm", "zo-svrg", "L-BFGS-B", "fd-bfgs")
+VALUES = ("vamo", "zo-sgd", "zo-adamm", "zo-svrg", "L-BFGS-B", "fd-bfgs")
 GRADIENTS = ("vamo", "L-BFGS-B")
 
 
@@ -54,7 +54,7 @@ def table(names: tuple[str, ...], methods: tuple[str, ...], *, gradient: bool) -
     print(f"{'problem':32}{'n':>7}{'d':>5}{'passes':>8}" + "".join(f"{m:>11}" for m in methods))
     for name in names:
         n, d = problems.get(name).objective.n_samples, problems.get(name).x0.size
-        for budget in (5, 10, 20, 40) if gradient else (2 * (d + 1), 5 * (d + 1), 20 * (d + 1)):
+        for budget in (5, 10, 20, 40) if gradient else (d + 1, 2 * (d + 1), 5 * (d + 1), 20 * (d + 1)):
             row = [gap(name, method, budget, gradient=gradient) for method in methods]
             print(f"{name:32}{n:7}{d:5}{budget:8}" + "".join(f"{value:11.1e}" for value in row), flush=True)
 
@@ -116,7 +116,7 @@ def main() -> None:
     if "--border" in sys.argv[1:]:
         border()
         return
-    print("No gradient: gap after 2, 5 and 20 (d + 1) passes\n")
+    print("No gradient: gap after 1, 2, 5 and 20 (d + 1) passes\n")
     table((*SEEN, *HELD_OUT), VALUES, gradient=False)
     print("\nFew samples, gradients: gap after passes of gradients\n")
     table((*FEW, *FEW_HELD_OUT), GRADIENTS, gradient=True)

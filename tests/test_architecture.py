@@ -21,13 +21,14 @@ LAYERS = [
     ("core",),
     ("schedules", "curvature"),
     ("estimators", "rules", "sketch", "kronecker", "step_sizes"),
+    ("first_order",),
     ("recipes", "gradient_tables", "untuned", "value_tables"),
     ("space", "problem"),
     ("solvers", "testing"),
 ]
 """Bottom up. ``run`` may use core, backends, problem and space, but never what composes algorithms."""
 
-PARTS = {"estimators", "recipes", "rules", "schedules", "solvers"}
+PARTS = {"estimators", "first_order", "recipes", "rules", "schedules", "solvers"}
 STANDARD = {"numpy", "scipy", "numba", "llvmlite"}  # llvmlite comes with numba
 
 

@@ -1,4 +1,4 @@
-"""What "auto" runs on finite sums, and on plain functions with a journal."""
+"""What "auto" runs on finite sums, on plain functions with a journal, and with a gradient that is noisy."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -54,14 +54,18 @@ def test_a_partial_gradient_is_vamos_however_few_samples():
 
 def test_without_a_gradient_the_budget_decides():
     problem = vb.FiniteSum(losses, N)
-    method, result = chosen(problem, maxfev=100 * N)
+    method, result = chosen(problem, maxfev=140 * N)
     assert method == "L-BFGS-B"
     np.testing.assert_allclose(result.x, np.arange(1, D + 1), atol=1e-3)
     with ThreadPoolExecutor(2) as pool:
-        method, result = chosen(problem, maxfev=100 * N, workers=pool)
+        method, result = chosen(problem, maxfev=140 * N, workers=pool)
     assert method == "fd-bfgs"
     np.testing.assert_allclose(result.x, np.arange(1, D + 1), atol=1e-3)
-    assert chosen(problem, maxfev=20 * N)[0] == "zo-adamm"
+    few = {"options": {"maxiter": 5}}
+    assert chosen(problem, maxfev=130 * N, **few)[0] == "vamo"
+    assert chosen(vb.FiniteSum(losses, 4 * N), maxfev=140 * 4 * N, **few)[0] == "vamo"
+    assert chosen(problem, maxfev=7 * N, noisy=True)[0] == "zo-adamm"
+    assert chosen(problem, maxfev=6 * N)[0] == "zo-adamm"
 
 
 def test_every_gradient_is_counted_and_the_limit_is_exact():
@@ -107,3 +111,39 @@ def test_with_a_journal_our_solver_for_the_noise_is_chosen(tmp_path, options, me
 
 def fragile(x, seed=0):
     return float(((x - 1) ** 2).sum())
+
+
+def bowl(x):
+    return float(np.arange(1, 5) @ x**2)
+
+
+def noisy_slope(sigma):
+    noise = np.random.default_rng(0)
+    return lambda x: 2.0 * np.arange(1, 5) * x + sigma * noise.standard_normal(4)
+
+
+def test_a_noisy_gradient_is_noticed():
+    """L-BFGS-B's line search fails on it, and left 1e-3 to 0.3 of the gap."""
+    start = np.ones(4)
+    result = vb.minimize(bowl, start, jac=noisy_slope(1.0), rng=0, maxjev=600)
+    assert result.message.startswith("auto chose adam (noisy gradient")
+    assert bowl(result.x) < 0.03 * bowl(start)
+    assert result.njev <= 600
+    told = vb.minimize(bowl, start, jac=noisy_slope(1.0), rng=0, maxjev=600, noisy=True)
+    assert told.message.startswith("auto chose adam (noisy gradient")
+
+
+@pytest.mark.parametrize("options", [{}, {"noisy": False}, {"maxjev": 9}, {"options": {"gtol": 1e-6}}])
+def test_an_exact_gradient_is_looked_at_no_more_than_twice(options):
+    counted = [0]
+
+    def slope(x):
+        counted[0] += 1
+        return noisy_slope(0.0)(x)
+
+    result = vb.minimize(bowl, np.ones(4), jac=slope, **options)
+    alone = vb.minimize(
+        bowl, np.ones(4), jac=noisy_slope(0.0), method="L-BFGS-B", **{"options": {"maxcor": 50}} | options
+    )
+    assert result.message.startswith("auto chose L-BFGS-B (exact gradient")
+    assert result.njev == counted[0] == alone.njev + (0 if options else 2)

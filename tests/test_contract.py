@@ -10,7 +10,8 @@ import pytest
 from vamo_bbo import solvers, testing
 from vamo_bbo.core.composite import Composite
 from vamo_bbo.core.types import ProblemInfo
-from vamo_bbo.estimators import FirstOrder, ForwardDifference
+from vamo_bbo.estimators import ForwardDifference
+from vamo_bbo.first_order import FirstOrder
 from vamo_bbo.recipes import Plain, Recursive
 from vamo_bbo.rules import Descent, Momentum
 

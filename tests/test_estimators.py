@@ -17,10 +17,10 @@ from vamo_bbo.estimators import (
     CentralDifference,
     CoordinateDifference,
     Difference,
-    FirstOrder,
     ForwardDifference,
     parse_law,
 )
+from vamo_bbo.first_order import FirstOrder
 from vamo_bbo.recipes import Plain, mixing_coefficients
 from vamo_bbo.rules import Descent
 

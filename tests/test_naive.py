@@ -13,7 +13,7 @@ from loops import run
 from vamo_bbo import solvers
 from vamo_bbo.core.composite import Composite
 from vamo_bbo.core.types import ProblemInfo
-from vamo_bbo.estimators import FirstOrder
+from vamo_bbo.first_order import FirstOrder
 from vamo_bbo.recipes import Recursive
 from vamo_bbo.rules import Descent
 

@@ -17,6 +17,7 @@ one is as long as the step itself, and those count: what jumps matter is then wh
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,13 +25,29 @@ import numpy as np
 from vamo_bbo._typing import Array, FloatArray
 from vamo_bbo.core.solver import ArraySpec
 
-__all__ = ["Curvature"]
+__all__ = ["Curvature", "curvature_in"]
 
 SHORT = 1e-3
 """Length of a short probe in steps."""
 ENOUGH = 8
 """Short probes from which on their tail is judged."""
 NAMES = ("n_short_probes", "n_far_probes")
+
+
+def curvature_in(metric: Callable[[Array], Array], gradient: Array, change: Array, moved: Array) -> float:
+    """Return L of a probe that moved along the negative of ``metric(gradient)``; 0 if it did not move.
+
+    Examples
+    --------
+    >>> curvature_in(lambda v: v / 4.0, np.array([1.0, 0.0]), np.array([-8.0, 0.0]), np.array([-1.0, 0.0]))
+    2.0
+    """
+    direction = metric(gradient)
+    # The move is the direction up to its length (and to bounds), and P times the direction is the gradient.
+    length = float(gradient @ direction) * float(moved @ moved)
+    if not length > 0:
+        return 0.0
+    return math.sqrt(float(change @ metric(change)) * float(direction @ direction) / length)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from vamo_bbo._errors import CapabilityError, OptionError, close_matches
-from vamo_bbo._typing import AnyDirection, Array, Direction, FloatArray, Law, StoredDirection
+from vamo_bbo._typing import AnyDirection, Direction, FloatArray, Law, StoredDirection
 from vamo_bbo.core.estimate import Measured
 from vamo_bbo.core.solver import Context, Request
 from vamo_bbo.core.types import Answer, Probe, ProblemInfo, Want
@@ -25,7 +25,6 @@ __all__ = [
     "CentralDifference",
     "CoordinateDifference",
     "Difference",
-    "FirstOrder",
     "ForwardDifference",
     "Replicates",
     "law_factor",
@@ -395,96 +394,3 @@ class Replicates:
         """Return the values that did not fail, or None if all did."""
         values = [v for v in map(_value, answers) if math.isfinite(v)]
         return Measured(math.fsum(values) / len(values), differences=values) if values else None
-
-
-@dataclass(frozen=True, slots=True)
-class FirstOrder:
-    """The objective's own gradient: one gradient per batch.
-
-    Coordinates that a partial gradient does not know are filled by differences along directions masked to them.
-
-    Parameters
-    ----------
-    fill : Difference
-        Estimator of the unknown coordinates; unused with a full gradient.
-    with_value : bool, default True
-        Ask a plain objective for its value beside the gradient: the best point and the step size are judged by it.
-
-    Examples
-    --------
-    >>> FirstOrder().fill.law.name
-    'RADEMACHER'
-    """
-
-    fill: Difference = field(default_factory=Difference)
-    with_value: bool = True
-
-    def check(self, info: ProblemInfo, size: int) -> None:
-        """Raise without a gradient."""
-        if info.gradient == "none":
-            remedy = "jac=" if info.n_samples is None else "FiniteSum(..., grad=...)"
-            raise CapabilityError(
-                f"this method needs {remedy} (a gradient); for objectives that give only values use method='zo-svrg' "
-                "(finite sums) or 'zo-sgd'."
-            )
-        if info.gradient == "partial":
-            self.fill.check(info, size)
-
-    def cost(self, info: ProblemInfo, size: int) -> tuple[int, int]:
-        """Return one gradient, the values that fill a partial one, and the value of a plain objective."""
-        filled = self.fill.cost(info, size)[0] if info.gradient == "partial" else 0
-        return filled + (self._want(info) == "both"), 1
-
-    def _want(self, info: ProblemInfo) -> Want:
-        """Ask a plain objective for its value too (the differences of a partial gradient measure it anyway)."""
-        plain = info.n_samples is None and info.gradient == "full"
-        return "both" if self.with_value and plain else "gradient"
-
-    def _filler(self) -> Difference:
-        return replace(self.fill, mask="unknown")
-
-    def plan(self, request: Request, ctx: Context, first: int) -> list[Probe]:
-        """Return one gradient probe per batch, and the differences that fill a partial gradient."""
-        state, want, at, new = ctx.state, self._want(ctx.info), request.at, tuple.__new__
-        step, phase, attempt = state.step, state.phase, state.attempt
-        probes: list[Probe] = []
-        for k, batch in enumerate(request.batches, first):
-            probes.append(new(Probe, ((step, phase, attempt, k), at, None, 0.0, batch, want, step, None)))
-        if ctx.info.gradient == "partial":
-            probes += self._filler().plan(request._replace(per_sample=False), ctx, first + len(probes))
-        return probes
-
-    def reduce(
-        self, request: Request, ctx: Context, probes: Sequence[Probe], answers: Sequence[Answer]
-    ) -> Measured | None:
-        """Return the mean gradient; a failed batch fails the measurement."""
-        count = len(request.batches)
-        gradient = _mean_gradient(ctx, request, answers[:count])
-        if gradient is None:
-            return None
-        value = _value(answers[0]) if self._want(ctx.info) == "both" else math.nan
-        if ctx.info.gradient != "partial":
-            return tuple.__new__(Measured, (value, (), (), gradient, (), None))
-        gradient = gradient.copy()
-        gradient[ctx.arrays["unknown"] != 0] = 0
-        filled = self._filler().reduce(request._replace(per_sample=False), ctx, probes[count:], answers[count:])
-        if filled is None:
-            return None
-        return filled._replace(gradient=gradient)
-
-
-def _mean_gradient(ctx: Context, request: Request, answers: Sequence[Answer]) -> Array | None:
-    gradients: list[Array] = []
-    for answer in answers:
-        if answer[5] is not None or answer[3] is None:  # error, grad
-            return None
-        gradients.append(answer[3])
-    if len(gradients) == 1:
-        weight = ctx.weight(request.batches[0])
-        return gradients[0] if weight == 1.0 else gradients[0] * gradients[0].dtype.type(weight)
-    real = gradients[0].dtype.type
-    counts = [a.n_samples for a in answers]
-    total: Array = gradients[0] * real(counts[0] / sum(counts))
-    for gradient, n in zip(gradients[1:], counts[1:], strict=True):
-        total += gradient * real(n / sum(counts))
-    return total

@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -27,11 +28,15 @@ from vamo_bbo.core import sampling
 from vamo_bbo.core.estimate import Estimate, Measured
 from vamo_bbo.core.solver import ArraySpec, Context, Cost, Request
 from vamo_bbo.core.types import Batch, ProblemInfo
-from vamo_bbo.estimators import FirstOrder
+from vamo_bbo.curvature import curvature_in
+from vamo_bbo.first_order import FirstOrder
 from vamo_bbo.sketch import Guided, Preconditioner
 from vamo_bbo.step_sizes import MeasuredStep, check_batch, refresh_due, refresh_interval
 
 __all__ = ["GradientTable"]
+
+SINGLE = 1000
+"""Most coordinates of a mini-batch gradient that are measured by differences."""
 
 MEMORY = 4
 """Passes over the data that the preconditioner remembers."""
@@ -77,7 +82,8 @@ class GradientTable:
         Power p of the average that is recommended, :math:`\bar x \leftarrow \bar x + \frac{p+1}{t+p} (x_t - \bar x)`
         (Shamir & Zhang, ICML 2013); None recommends the iterate.
     estimator : FirstOrder
-        Measures the gradients.
+        Measures the gradients. The default does so by differences where there are none, or where they are partial, up
+        to ``SINGLE`` unknown coordinates.
 
     Examples
     --------
@@ -91,7 +97,7 @@ class GradientTable:
     preconditioner: Preconditioner | None = None
     step: MeasuredStep | None = None
     averaging: float | None = None
-    estimator: FirstOrder = field(default_factory=FirstOrder)
+    estimator: FirstOrder = field(default_factory=lambda: FirstOrder(single=SINGLE, alone=True))
 
     def __post_init__(self) -> None:
         if self.storage not in ("gradients", "projections", "none"):
@@ -127,20 +133,29 @@ class GradientTable:
         """Raise without a finite sum or a full gradient."""
         if info.n_samples is None:
             raise CapabilityError("this method needs a FiniteSum objective; for a plain callable use 'L-BFGS-B'.")
-        self.estimator.check(info, size)
         if info.device:
             raise CapabilityError("stored gradients are kept on the host; on a CUDA device use control='values'.")
-        if info.gradient == "partial":
-            raise CapabilityError("stored gradients need all coordinates of the gradient; use control='values'.")
+        if not self.estimator.exact(info, size):
+            raise CapabilityError(
+                f"stored gradients need all coordinates of the gradient, or at most {self.estimator.single} to be "
+                "measured by differences; use control='values'."
+            )
 
     def cost(self, info: ProblemInfo, size: int, batch_size: int) -> Cost:
         """Return the gradients of a step, and once a pass what probes and checks add (a little more in the first)."""
         assert info.n_samples is not None
+        values, gradients = self.estimator.cost(info, size)
         if self.step is None:
-            return Cost(0, batch_size)
+            return Cost(values * batch_size, gradients * batch_size)
         interval, n_batches = self._interval(info.n_samples, batch_size), sampling.n_batches(info.n_samples, batch_size)
-        probes = self.step.per_refresh * -(-n_batches // interval)
-        return Cost(0, batch_size, check_batch(info.n_samples).size, probes * batch_size, n_batches)
+        probes = self.step.per_refresh * -(-n_batches // interval) * batch_size
+        return Cost(
+            values * batch_size,
+            gradients * batch_size,
+            check_batch(info.n_samples).size + values * probes,
+            gradients * probes,
+            n_batches,
+        )
 
     @staticmethod
     def _interval(n: int, batch_size: int) -> int:
@@ -178,7 +193,7 @@ class GradientTable:
         if step % passes == 0 or self.step.checks(ctx.scalars, step, passes):
             stages.insert(0, "check")
         if step == 0 and self.preconditioner is not None:
-            stages.insert(0, "start")
+            stages[:0] = ["start", "units"] if "units_doubted" in ctx.scalars else ["start"]
         return stages
 
     def plan(self, ctx: Context) -> tuple[Request, ...]:
@@ -192,6 +207,12 @@ class GradientTable:
         if stage == "check":
             assert self.step is not None
             return self.step.check(ctx)
+        if stage == "units":
+            points, batch = (
+                {"here": "x", "with_units": "trial", "without": "held"},
+                Batch("fixed", 0, 0, ctx.batch_size),
+            )
+            return tuple(Request(k, self.estimator, ctx.anchor(at), (batch,), stream) for k, at in points.items())
         at = ctx.anchor("trial" if stage == "trial" else "x")
         return (Request(stage, self.estimator, at, (self.mini_batch(ctx),), stream),)
 
@@ -204,6 +225,9 @@ class GradientTable:
             return None
         if "start0" in got:
             self._begin(ctx, got)
+            return None
+        if "without" in got:
+            self._choose_units(ctx, got)
             return None
         if "trial" in got:
             self._probe(ctx, got["trial"])
@@ -235,6 +259,39 @@ class GradientTable:
             assert measured.gradient is not None
             self.preconditioner.add(ctx.arrays, ctx.scalars, measured.gradient, ctx.batch_size)
         self._refresh_metric(ctx)
+        plain = self._without_units(ctx)
+        if self.step is None or plain is None:
+            return
+        gradient = got["start0"].gradient
+        assert gradient is not None
+        self._place(ctx, "trial", self.metric(ctx, gradient))
+        self._place(ctx, "held", self.preconditioner.apply(*plain, gradient))
+        ctx.scalars["units_doubted"] = 1.0
+        ctx.state.cache.pop("gradient_now", None)  # its stages are others now
+
+    def _without_units(self, ctx: Context) -> tuple[dict[str, Array], dict[str, float]] | None:
+        guided = self.preconditioner
+        return guided.without_units(ctx.arrays, ctx.scalars) if isinstance(guided, Guided) else None
+
+    def _choose_units(self, ctx: Context, got: Mapping[str, Measured]) -> None:
+        """Go on without units of the variables' own if a step promises more there: a mini-batch's g' P^-1 g / L."""
+        plain, here, x = self._without_units(ctx), got["here"].gradient, ctx.arrays["x"]
+        assert plain is not None
+        assert here is not None
+        assert self.preconditioner is not None
+        promises = []
+        for metric, name, at in (
+            (partial(self.metric, ctx), "with_units", "trial"),
+            (partial(self.preconditioner.apply, *plain), "without", "held"),
+        ):
+            there = got[name].gradient
+            assert there is not None
+            curvature = curvature_in(metric, here, there - here, ctx.arrays[at] - x)
+            promises.append(float(here @ metric(here)) / curvature if curvature > 0 else math.inf)
+        if promises[0] < promises[1]:
+            for name, values in plain[0].items():
+                ctx.arrays[name][...] = values
+            ctx.scalars.update(plain[1])
 
     def _refresh_metric(self, ctx: Context) -> None:
         assert self.preconditioner is not None
@@ -253,27 +310,25 @@ class GradientTable:
     def _place_trial(self, ctx: Context, gradient: Array) -> None:
         """Keep the gradient and put the trial point along its preconditioned negative."""
         assert self.step is not None
-        arrays = ctx.arrays
-        arrays["held"][...] = gradient
-        direction = self.metric(ctx, gradient)
-        h = self.step.curvature.distance(arrays["x"], direction, ctx.scalars)
-        trial = arrays["trial"]
-        trial[...] = arrays["x"] - trial.dtype.type(h) * direction
+        ctx.arrays["held"][...] = gradient
+        self._place(ctx, "trial", self.metric(ctx, gradient))
+
+    def _place(self, ctx: Context, name: str, direction: Array) -> None:
+        """Put the point ``name`` a little along the negative of ``direction``."""
+        assert self.step is not None
+        x, trial = ctx.arrays["x"], ctx.arrays[name]
+        h = self.step.curvature.distance(x, direction, ctx.scalars)
+        trial[...] = x - trial.dtype.type(h) * direction
         if ctx.info.lower is not None:
             trial.clip(ctx.info.lower, ctx.info.upper, out=trial)
-        ctx.state.versions["trial"] += 1
+        ctx.state.versions[name] += 1
 
     def _probe(self, ctx: Context, trial: Measured) -> None:
         """Measure the mini-batch's curvature in the metric and set the step size."""
         assert self.step is not None
         assert trial.gradient is not None
-        held = ctx.arrays["held"]
-        change, moved, direction = trial.gradient - held, ctx.arrays["trial"] - ctx.arrays["x"], self.metric(ctx, held)
-        # The move is the direction up to its length (and to bounds), and P times the direction is the gradient.
-        length = float(held @ direction) * float(moved @ moved)
-        curvature = 0.0
-        if length > 0:
-            curvature = math.sqrt(float(change @ self.metric(ctx, change)) * float(direction @ direction) / length)
+        held, moved = ctx.arrays["held"], ctx.arrays["trial"] - ctx.arrays["x"]
+        curvature = curvature_in(partial(self.metric, ctx), held, trial.gradient - held, moved)
         self.step.record(ctx.arrays, ctx.scalars, curvature)
 
     def coefficient(self, ctx: Context) -> float | Array:

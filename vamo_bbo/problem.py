@@ -26,8 +26,8 @@ class FiniteSum:
     n_samples : int
         Number of terms n >= 1.
     grad : callable ``grad(x, idx, *args) -> (d,) array``, optional
-        Mean gradient over ``idx``. Coordinates that are NaN at ``x0`` are declared unknown and estimated from
-        function values.
+        Mean gradient over ``idx``. Coordinates that are NaN at ``x0`` are declared unknown and measured by differences
+        of the losses.
     value_and_grad : callable ``value_and_grad(x, idx, *args) -> (losses, grad)``, optional
         Both for the price of the gradient. With it, ``grad`` may be left out.
     grad_cost : float, default 3.0

@@ -15,7 +15,8 @@ from vamo_bbo.core import sampling
 from vamo_bbo.core.estimate import Estimate, Measured
 from vamo_bbo.core.solver import ArraySpec, Context, Cost, Estimator, Request, Stream
 from vamo_bbo.core.types import Batch, ProblemInfo
-from vamo_bbo.estimators import Difference, FirstOrder
+from vamo_bbo.estimators import Difference
+from vamo_bbo.first_order import FirstOrder
 
 __all__ = ["ControlVariate", "Plain", "Recursive", "Residual", "check_mixing", "mixing_coefficients"]
 

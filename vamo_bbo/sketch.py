@@ -14,7 +14,9 @@ covariance's only up to a scalar; the step size measures that scalar (:mod:`vamo
 
 The floor is the same in all directions, which hides coordinates whose gradients are smaller than the largest by more
 than about :math:`\sqrt K`: features in units of their own. Where the quartiles of deviations at x0 differ by more than
-``UNLIKE``, all of this is done in units in which they do not (up to d = 200). Otherwise nothing is scaled: a feature
+``UNLIKE``, all of this is done in units in which they do not (up to d = 200), if these promise more: a parameter whose
+gradient is small only because another one starts near zero has no small unit, and a metric that takes it for one allows
+no step at all (:mod:`vamo_bbo.gradient_tables`). Otherwise nothing is scaled: a feature
 that is small because it is rare has few samples behind its deviation, and where a penalty or the interpolation of all
 samples bounds the curvature, dividing by it goes far too far.
 
@@ -334,6 +336,25 @@ class Guided:
             return
         scalars["sketch_floor"] = floor
         arrays["shrinkage"][...] = 1.0 - np.minimum(1.0, floor / (spectrum + noise))
+
+    def without_units(self, arrays: Arrays, scalars: Scalars) -> tuple[Arrays, Scalars] | None:
+        """Return copies that hold the metric of the same gradients as they are; None if that is what it holds.
+
+        No gradient may be waiting: right after :meth:`refresh`.
+        """
+        units = arrays.get("units")
+        if units is None or (units == 1.0).all():
+            return None
+        plain = {name: arrays[name].copy() for name in ("basis", "spectrum", "shrinkage", "center", "waiting")}
+        plain["units"] = np.ones_like(units)
+        plain["center"] /= units
+        plain["covariance"] = arrays["covariance"] / np.outer(units, units)
+        found = dict(scalars)
+        ratio = float(np.trace(plain["covariance"])) / scalars["sketch_trace"]
+        for name, power in (("trace", 1), ("level", 1), ("levels", 1), ("squares", 2)):
+            found[f"sketch_{name}"] *= ratio**power
+        self.refresh(plain, found, scalars["sketch_memory"])
+        return plain, found
 
     @staticmethod
     def _sampling_error(scalars: Scalars) -> float:

@@ -14,7 +14,7 @@ from vamo_bbo.core import sampling
 from vamo_bbo.core.estimate import Estimate, Measured
 from vamo_bbo.core.solver import ArraySpec, Context, Cost, Recipe, Request
 from vamo_bbo.core.types import Batch, ProblemInfo
-from vamo_bbo.estimators import FirstOrder
+from vamo_bbo.first_order import FirstOrder
 from vamo_bbo.step_sizes import MeasuredStep, check_batch, refresh_due, refresh_interval
 
 __all__ = ["Untuned"]
@@ -31,7 +31,7 @@ class _Step(NamedTuple):
 class Untuned:
     """A recipe of mini-batch gradients with the step size of :class:`~vamo_bbo.step_sizes.MeasuredStep`.
 
-    On an objective that is no finite sum, or whose gradient is partial, the recipe is used as it is.
+    On an objective that is no finite sum, or whose gradient has many unknown coordinates, the recipe is used as it is.
 
     Parameters
     ----------
@@ -52,14 +52,13 @@ class Untuned:
     step: MeasuredStep = field(default_factory=MeasuredStep)
     probe: FirstOrder = field(default_factory=FirstOrder)
 
-    @staticmethod
-    def _active(info: ProblemInfo) -> bool:
-        return info.n_samples is not None and info.gradient == "full"
+    def _active(self, info: ProblemInfo, size: int) -> bool:
+        return info.n_samples is not None and self.probe.exact(info, size)
 
     def arrays(self, info: ProblemInfo, size: int, batch_size: int) -> tuple[ArraySpec, ...]:
         """Return the recipe's arrays, the probe, the last step and the last point that was good."""
         inner = self.recipe.arrays(info, size, batch_size)
-        if not self._active(info):
+        if not self._active(info, size):
             return inner
         names = ("trial", "held", "held_gradient", "previous_step", "previous_gradient", "checked", "drift")
         own = [ArraySpec(name, (size,)) for name in names]
@@ -72,17 +71,19 @@ class Untuned:
     def cost(self, info: ProblemInfo, size: int, batch_size: int) -> Cost:
         """Return the recipe's cost and once a pass that of check and probes (a little more in the first)."""
         inner = self.recipe.cost(info, size, batch_size)
-        if not self._active(info):
+        if not self._active(info, size):
             return inner
         assert info.n_samples is not None
         n_batches = sampling.n_batches(info.n_samples, batch_size)
         both = math.lcm(n_batches, inner.epoch_length or n_batches)
         passes, snapshots = both // n_batches, both // (inner.epoch_length or both)
         interval = refresh_interval(n_batches)
-        probes = self.step.per_refresh * -(-n_batches // interval)
+        probes = passes * self.step.per_refresh * -(-n_batches // interval) * batch_size
+        values, gradients = self.probe.cost(info, size)
+        checks = passes * check_batch(info.n_samples).size
         return inner._replace(
-            snapshot_values=snapshots * inner.snapshot_values + passes * check_batch(info.n_samples).size,
-            snapshot_gradients=snapshots * inner.snapshot_gradients + passes * probes * batch_size,
+            snapshot_values=snapshots * inner.snapshot_values + checks + values * probes,
+            snapshot_gradients=snapshots * inner.snapshot_gradients + gradients * probes,
             epoch_length=both,
         )
 
@@ -92,7 +93,7 @@ class Untuned:
 
     def plan(self, ctx: Context) -> tuple[Request, ...]:
         """Return the probe, or the recipe's requests and once a pass the divergence check."""
-        if not self._active(ctx.info):
+        if not self._active(ctx.info, ctx.size):
             return self.recipe.plan(ctx)
         if self._holds(ctx):
             batch, stream = self._batch(ctx), ctx.stream(Tag.MAIN)
@@ -118,7 +119,7 @@ class Untuned:
 
     def combine(self, ctx: Context, got: Mapping[str, Measured]) -> Estimate | None:
         """Return the recipe's direction, after its probe where one is due."""
-        if not self._active(ctx.info):
+        if not self._active(ctx.info, ctx.size):
             return self.recipe.combine(ctx, got)
         if self._holds(ctx):
             self._probe(ctx, got)
@@ -168,7 +169,7 @@ class Untuned:
     def observe(self, ctx: Context, got: Mapping[str, Measured], estimate: Estimate) -> None:
         """Let the recipe learn, and follow the steps."""
         self.recipe.observe(ctx, got, estimate)
-        if not self._active(ctx.info):
+        if not self._active(ctx.info, ctx.size):
             return
         done: _Step | None = ctx.state.cache.pop("untuned_step", None)
         if done is None:

@@ -44,7 +44,8 @@ class LearnedValues(ControlVariate):
 
     Examples
     --------
-    >>> from vamo_bbo.estimators import FirstOrder, ForwardDifference
+    >>> from vamo_bbo.estimators import ForwardDifference
+    >>> from vamo_bbo.first_order import FirstOrder
     >>> recipe = LearnedValues(FirstOrder(), ForwardDifference(3, law="block"), table=True, form="vector")
     >>> [spec.name for spec in recipe.arrays(ProblemInfo(n_samples=9, gradient="full"), 6, 3)][-2:]
     ['moments', 'responses']

@@ -38,7 +38,7 @@ class Choice(NamedTuple):
     reason : str
         Why, for the message.
     gradients : int
-        Sample gradients that it took to find out.
+        Gradients (sample gradients of a sum) that it took to find out.
     """
 
     method: str
@@ -76,7 +76,7 @@ def choose(call: Call, noisy: bool, *, within: bool = False) -> Choice:
     if call.needs_ours:
         return Choice(_of_ours(call, noisy), f"no gradient, {about}, a journal, a time-out or common random numbers")
     if call.has_gradient:
-        return Choice("L-BFGS-B", f"exact gradient, {about}")
+        return Choice("adam", f"noisy gradient, {about}") if noisy else Choice("L-BFGS-B", f"exact gradient, {about}")
     if noisy:
         workers = ", several workers" if is_parallel(call) else ""
         if d <= REGRESSION:

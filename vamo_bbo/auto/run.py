@@ -55,6 +55,7 @@ def run_auto(call: Call) -> Any:
     noisy, watched, choice, look = bool(call.noisy), None, None, Look()
     given = scale_of(call.x_scale, call.size, None)
     plain = not isinstance(call.fun, FiniteSum) and not call.has_gradient
+    seen: list[Array | None] = []
     space, looks = call.space and few_and_dear(call), _affords_a_look(call, "maxfev")
     if plain and not call.needs_ours and (space or looks):
         start = start_within(call) if is_modelled(call) else None
@@ -74,6 +75,10 @@ def run_auto(call: Call) -> Any:
             if watched.best_x is None:
                 raise
             return stopped(watched, x0, Code.INTERRUPTED)
+    if _asks_whether_gradients_differ(call):
+        seen = [_gradient(call), _gradient(call)]
+        first, second = seen
+        noisy = first is not None and second is not None and not np.array_equal(first, second, equal_nan=True)
     choice = choice or choose(call, noisy)
     call.noisy = call.noisy or noisy
     modelled = noisy and choice.method in MODELS and not call.constrained
@@ -102,9 +107,10 @@ def run_auto(call: Call) -> Any:
         exact = choice.method == "L-BFGS-B" and not isinstance(call.fun, FiniteSum) and given is None
         exact = exact and _affords_a_look(call, "maxfev", "maxjev")
         if exact and (sizes := sizes_of(*_within(call))) is not None:
-            gradient, choice = _gradient(call), choice._replace(gradients=1)
-            call.x_scale = sizes if gradient is not None and agree(sizes, gradient) else None
-        for name in ("maxjev", "maxfev") if exact and call.jac is True else ("maxjev",):
+            seen = seen or [_gradient(call)]
+            call.x_scale = sizes if seen[0] is not None and agree(sizes, seen[0]) else None
+        choice = choice._replace(gradients=len(seen) or choice.gradients)
+        for name in ("maxjev", "maxfev") if seen and call.jac is True else ("maxjev",):
             if choice.gradients and call.limits.get(name) is not None:
                 call.limits = {**call.limits, name: call.limits[name] - choice.gradients}
         if choice.method == "L-BFGS-B" and call.size <= _FEW:
@@ -119,9 +125,9 @@ def run_auto(call: Call) -> Any:
             call.options = {"n_points": points_of_a_round(call), **call.options}
         result = run_call(call, choice.method)
     if choice.gradients:
-        result.njev, result.njev_samples = result.njev + 1, result.njev_samples + choice.gradients
+        result.njev, result.njev_samples = result.njev + (len(seen) or 1), result.njev_samples + choice.gradients
         if call.jac is True:
-            result.nfev, result.nfev_samples = result.nfev + 1, result.nfev_samples + 1
+            result.nfev, result.nfev_samples = result.nfev + len(seen), result.nfev_samples + len(seen)
     result.message = f"auto chose {choice.method} ({choice.reason}): {result.message}"
     return result
 
@@ -159,8 +165,16 @@ def _within(call: Call) -> tuple[Array, Array | None, Array | None]:
     return x0, lower, upper
 
 
+def _asks_whether_gradients_differ(call: Call) -> bool:
+    """Return whether two gradients at x0 are to show if they are noisy: L-BFGS-B ends early on such, far off."""
+    plain = not isinstance(call.fun, FiniteSum) and call.has_gradient and not call.needs_ours
+    if not plain or call.constrained or call.noisy is not None or set(call.options) - {"maxiter", "disp"}:
+        return False
+    return _affords_a_look(call, "maxjev", "maxfev")
+
+
 def _gradient(call: Call) -> Array | None:
-    """Return the exact gradient at x0; None if it fails, about which the method will have its say."""
+    """Return the gradient at x0; None if it fails, about which the method will have its say."""
     x0 = _within(call)[0]  # the user's function may write to it
     try:
         raw = call.fun(x0, *call.arguments)[1] if call.jac is True else call.jac(x0, *call.arguments)

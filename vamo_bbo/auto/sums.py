@@ -19,11 +19,12 @@ FEW = 600
 """Most samples at which a quasi-Newton method on full gradients needs no more of them than mini-batches do. What a term
 costs is not known; where it is next to nothing, that takes less time up to 20,000 samples (docs/which_method.rst)."""
 PASSES = 20
-"""Full gradients below which mini-batches come further even then."""
+"""Full gradients, by differences too, below which mini-batches come further even then."""
 DIFFERENCES = 1000
 """Most variables for which a gradient is taken by differences, d + 1 values (passes of a sum) each."""
-GRADIENTS = 10
-"""Gradients by differences that must fit into the budget: with fewer, random directions come further."""
+GRADIENTS = 1
+"""Passes of mini-batch gradients by differences that must fit into the budget: with less, random directions come
+further on networks."""
 
 
 def choose_for_sum(call: Call) -> tuple[str, str, int]:
@@ -38,11 +39,13 @@ def choose_for_sum(call: Call) -> tuple[str, str, int]:
         if asked and _whole_gradient(call):
             return "L-BFGS-B", f"{about}, few enough for full gradients", 1
         return "vamo", f"{about}, gradients", int(asked)
-    descent = "fd-bfgs" if ours else "L-BFGS-B"  # which is ahead while a budget is a few gradients
-    takes = not ours or descent_name(call) == descent
-    if d <= DIFFERENCES and _passes(call, "maxfev") >= GRADIENTS * (d + 1) and takes:
-        return descent, f"{about}, no gradient, {d} variables: differences of the whole sum", 0
-    return "zo-adamm", f"{about}, no gradient, {d} variables: too many for differences of the whole sum", 0
+    about, gradients = f"{about}, no gradient, {d} variables", _passes(call, "maxfev") / (d + 1)
+    if d > DIFFERENCES or gradients < GRADIENTS or (call.noisy and not isinstance(call.noisy, str)):
+        return "zo-adamm", f"{about}: too many for differences", 0
+    descent = "fd-bfgs" if ours else "L-BFGS-B"
+    if n <= FEW and gradients >= PASSES and (not ours or descent_name(call) == descent):
+        return descent, f"{about}: differences of the whole sum", 0
+    return "vamo", f"{about}: differences of mini-batches", 0
 
 
 def _passes(call: Call, name: str) -> float:

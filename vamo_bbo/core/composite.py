@@ -79,8 +79,6 @@ class Composite:
         the objective returns only batch means.
     calibration : Calibration, optional
         Measurement at x0 for runs without a given learning rate; None uses the first step's own estimate.
-    without_gradient : Recipe, optional
-        Recipe for objectives without a gradient; None means they are refused.
     averaging : float, optional
         Power p of a polynomial average of the iterates,
         :math:`\bar x_t = \bar x_{t-1} + \frac{p+1}{t+p} (x_t - \bar x_{t-1})`, which is then recommended (O. Shamir and
@@ -104,7 +102,6 @@ class Composite:
     batch_size: int | None = None
     sampling: Literal["auto", "epoch", "fixed", "iid"] = "auto"
     calibration: Calibration | None = None
-    without_gradient: Recipe | None = None
     averaging: float | None = None
     name: str = ""
 
@@ -119,19 +116,13 @@ class Composite:
         if self.averaging is not None and not self.averaging >= 0:
             raise OptionError(f"averaging must be at least 0 or None, got {self.averaging!r}.")
 
-    def recipe_for(self, info: ProblemInfo) -> Recipe:
-        """Return the recipe that suits the objective."""
-        if info.gradient == "none" and self.without_gradient is not None:
-            return self.without_gradient
-        return self.recipe
-
     def arrays(self, info: ProblemInfo, size: int) -> tuple[ArraySpec, ...]:
         """Return every array the state will hold: the solver's declared memory (plus one scratch per evaluation)."""
         specs = [ArraySpec("x", (size,))]
         if size < COPY_BELOW or self._first_order(info) or not self.rule.linear:
             specs.append(ArraySpec("last_good", (size,)))
         specs += [ArraySpec(name, (size,)) for name in self.rule.slots]
-        specs += self.recipe_for(info).arrays(info, size, self._batch_size(info))
+        specs += self.recipe.arrays(info, size, self._batch_size(info, size))
         if self.averaging is not None:
             specs.append(ArraySpec("average", (size,)))
         if info.unknown is not None:
@@ -140,11 +131,11 @@ class Composite:
 
     def cost(self, info: ProblemInfo, size: int) -> Cost:
         """Return what a step and a snapshot spend (an automatic step size may add a calibration at the start)."""
-        return self._checked(info, size).cost(info, size, self._batch_size(info))
+        return self._checked(info, size).cost(info, size, self._batch_size(info, size))
 
     def _checked(self, info: ProblemInfo, size: int) -> Recipe:
         """Return the recipe for an objective, or raise in words."""
-        recipe = self.recipe_for(info)
+        recipe = self.recipe
         try:
             recipe.check(info, size)
         except CapabilityError as error:
@@ -153,12 +144,12 @@ class Composite:
 
     def takes_late(self, info: ProblemInfo) -> bool:
         """Return whether differences that come after their round was closed without them are used in a later one."""
-        return info.n_samples is None and getattr(self.recipe_for(info), "takes_late", False)
+        return info.n_samples is None and getattr(self.recipe, "takes_late", False)
 
     def _first_order(self, info: ProblemInfo) -> bool:
         return info.gradient != "none"
 
-    def _batch_size(self, info: ProblemInfo) -> int:
+    def _batch_size(self, info: ProblemInfo, size: int) -> int:
         n = info.n_samples
         if n is None:
             return 1
@@ -166,8 +157,8 @@ class Composite:
             raise OptionError(f"batch_size must be at most n_samples={n}, got {self.batch_size}.")
         if self.batch_size is not None:
             return int(self.batch_size)
-        preferred = getattr(self.recipe_for(info), "preferred_batch", None)
-        return min(DEFAULT_BATCH if preferred is None else preferred(info), n)
+        preferred = getattr(self.recipe, "preferred_batch", None)
+        return min(DEFAULT_BATCH if preferred is None else preferred(info, size), n)
 
     def _kind(self, info: ProblemInfo) -> str:
         if self.sampling != "auto":
@@ -177,7 +168,7 @@ class Composite:
     def _context(self, state: State) -> Context:
         context: Context | None = state.cache.get("context")
         if context is None:
-            context = Context(state, self._batch_size(state.info), self._kind(state.info))
+            context = Context(state, self._batch_size(state.info, state.arrays["x"].size), self._kind(state.info))
             state.cache["context"] = context
         return context
 
@@ -213,7 +204,7 @@ class Composite:
                 return plan
             ctx, recipe = plan.ctx, plan.recipe
         else:
-            ctx, recipe = self._context(state), self.recipe_for(state.info)
+            ctx, recipe = self._context(state), self.recipe
         if state.phase < 0 and self.calibration is not None:
             requests = self.calibration.requests(ctx)
         else:

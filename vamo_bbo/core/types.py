@@ -193,3 +193,15 @@ class ProblemInfo:
     device: bool = False
     common_noise: bool = False
     feasible: FeasibleSet | None = None
+
+    def n_unknown(self, size: int) -> int:
+        """Return how many of the ``size`` coordinates of the gradient are unknown.
+
+        Examples
+        --------
+        >>> ProblemInfo().n_unknown(5), ProblemInfo(gradient="full").n_unknown(5)
+        (5, 0)
+        """
+        if self.gradient == "full":
+            return 0
+        return size if self.unknown is None else int(self.unknown.sum())

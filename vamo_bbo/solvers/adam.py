@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from vamo_bbo.core.composite import Composite
-from vamo_bbo.estimators import FirstOrder
+from vamo_bbo.first_order import FirstOrder
 from vamo_bbo.recipes import Plain
 from vamo_bbo.rules import Adam
 from vamo_bbo.schedules import Constant, Schedule

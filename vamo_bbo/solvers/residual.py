@@ -6,7 +6,8 @@ from typing import Literal
 
 from vamo_bbo._typing import Law
 from vamo_bbo.core.composite import Composite
-from vamo_bbo.estimators import FirstOrder, ForwardDifference
+from vamo_bbo.estimators import ForwardDifference
+from vamo_bbo.first_order import FirstOrder
 from vamo_bbo.recipes import Residual
 from vamo_bbo.rules import Descent
 from vamo_bbo.schedules import Constant, Schedule

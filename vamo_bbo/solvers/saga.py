@@ -12,7 +12,7 @@ from vamo_bbo.core.composite import Composite
 from vamo_bbo.core.estimate import Estimate, Measured
 from vamo_bbo.core.solver import ArraySpec, Context, Cost, Request
 from vamo_bbo.core.types import ProblemInfo
-from vamo_bbo.estimators import FirstOrder
+from vamo_bbo.first_order import FirstOrder
 from vamo_bbo.gradient_tables import GradientTable
 from vamo_bbo.recipes import Recursive
 from vamo_bbo.rules import Descent

@@ -13,7 +13,8 @@ from vamo_bbo.core.composite import DEFAULT_BATCH, Composite
 from vamo_bbo.core.estimate import Estimate, Measured
 from vamo_bbo.core.solver import ArraySpec, Context, Cost, Request
 from vamo_bbo.core.types import ProblemInfo
-from vamo_bbo.estimators import Difference, FirstOrder, ForwardDifference
+from vamo_bbo.estimators import Difference, ForwardDifference
+from vamo_bbo.first_order import FirstOrder
 from vamo_bbo.gradient_tables import GradientTable
 from vamo_bbo.kronecker import Kronecker
 from vamo_bbo.recipes import ControlVariate, check_mixing
@@ -53,6 +54,8 @@ class Chosen:
         The recipe of "values".
     table : GradientTable
         The recipe of the others, up to its storage.
+    random : ControlVariate
+        The recipe of an objective without a gradient where differences along all variables would be too many.
     repeats : bool
         Whether mini-batches may be a fixed partition.
     memory : float
@@ -62,15 +65,18 @@ class Chosen:
     control: Control
     values: ControlVariate
     table: GradientTable
+    random: ControlVariate
     repeats: bool
     memory: float
 
     def resolve(self, info: ProblemInfo, size: int, batch_size: int) -> ControlVariate | GradientTable | Untuned:
         """Return the recipe."""
         control = self._control(info, size, batch_size)
+        if control == "values" and info.gradient == "none":
+            return self.random
         if control == "values":
             # Learned coefficients need the gradient when a step is done, which a probe may have taken the place of.
-            whole = info.gradient == "full" and not info.device and not isinstance(self.values, LearnedValues)
+            whole = not info.device and not isinstance(self.values, LearnedValues)
             return Untuned(self.values) if whole and self.table.step is not None else self.values
         return replace(self.table, storage=control)
 
@@ -79,10 +85,11 @@ class Chosen:
     ) -> Literal["values", "gradients", "projections", "none"]:
         if self.control != "auto":
             return self.control
-        if info.gradient == "partial" or info.device:
+        if info.device or not self.table.estimator.exact(info, size):
             return "values"
         if not self.repeats:
-            return "values" if self._values_pay(info, size, batch_size) else "none"
+            pays = info.gradient != "none" and self._values_pay(info, size, batch_size)
+            return "values" if pays else "none"
         rows = 8.0 * batches.n_batches(info.n_samples or 1, batch_size)
         if rows * size <= self.memory:
             return "gradients"
@@ -97,9 +104,10 @@ class Chosen:
         passes = (self.values.epoch_length or n_batches) / n_batches
         return (1.0 - KEPT_SHARE * q / size) * (1.0 + (q + 1.0) / (passes * info.grad_cost)) < 1.0
 
-    def preferred_batch(self, info: ProblemInfo) -> int:
+    def preferred_batch(self, info: ProblemInfo, size: int) -> int:
         """Return the default mini-batch size."""
-        if info.gradient != "full" or self.control == "values" or info.n_samples is None:
+        exact = self.table.estimator.exact(info, size)
+        if not exact or self.control == "values" or info.n_samples is None:
             return DEFAULT_BATCH
         return min(LARGEST_BATCH, max(SMALLEST_BATCH, info.n_samples // WANTED_BATCHES))
 
@@ -115,7 +123,7 @@ class Chosen:
 
     def check(self, info: ProblemInfo, size: int) -> None:
         """Raise if the recipe cannot work here."""
-        self.resolve(info, size, self.preferred_batch(info)).check(info, size)
+        self.resolve(info, size, self.preferred_batch(info, size)).check(info, size)
 
     def cost(self, info: ProblemInfo, size: int, batch_size: int) -> Cost:
         """Return the recipe's cost."""
@@ -167,6 +175,9 @@ def vamo(
       table, :math:`v_k = g_k - \alpha (\hat\nabla f_{I_k}(y) - \hat\nabla f(y))`;
     - ``"none"``: a = 0.
 
+    Coordinates that the gradient does not know (NaN at x0) are measured by forward differences on the step's own
+    mini-batch, up to 1000 of them, and so are all of them where there is no gradient.
+
     Untuned by default: metric (:class:`~vamo_bbo.sketch.Guided`) and step size
     (:class:`~vamo_bbo.step_sizes.MeasuredStep`) are measured as the run goes, and the average of late iterates is the
     answer.
@@ -174,11 +185,11 @@ def vamo(
     Parameters
     ----------
     learning_rate : float, optional
-        Step size :math:`\eta`. None measures it; with a partial gradient or learned ``mixing`` it makes the first step
-        0.01 ``x_scale`` in root mean square.
+        Step size :math:`\eta`. None measures it; with learned ``mixing`` or more than 1000 unknown coordinates it makes
+        the first step 0.01 ``x_scale`` in root mean square.
     control : {"auto", "values", "gradients", "projections", "none"}
-        Where the control variate comes from. "auto": "values" if an option of that form is given or the gradient is
-        partial; where batches may not repeat (``sampling`` "epoch" or "iid"), "values" if
+        Where the control variate comes from. "auto": "values" if an option of that form is given or more than 1000
+        coordinates of the gradient are unknown; where batches may not repeat (``sampling`` "epoch", "iid"), "values" if
         ``(1 - q/(2d)) (1 + (q+1)/(E grad_cost)) < 1`` (variance left times price, E passes per snapshot), else "none";
         else "gradients" if N d numbers fit into ``memory``, "projections" if N q do, else "none". N is the number of
         mini-batches.
@@ -221,7 +232,9 @@ def vamo(
     Memory: table (N x d or N x q), sketch (``rank + 4`` vectors; two d x d matrices up to d = 200), and 10 vectors.
     Cost of "values": ``n (q + 1)`` sample values per epoch and ``batch_size`` sample gradients per step; without the
     table ``batch_size (q + 1)`` values per step more, and the same iterates up to rounding. Without a gradient the
-    inner estimate is zeroth-order too and the method is ZO-SVRG with directions shared within a step.
+    inner estimate of "values" is zeroth-order too and the method is ZO-SVRG with directions shared within a step.
+    Every mini-batch gradient takes ``batch_size (m + 1)`` values more where m coordinates are unknown, and only these
+    where all are.
 
     References
     ----------
@@ -273,6 +286,7 @@ def vamo(
             MeasuredStep(network=isinstance(kind, Kronecker)) if measured else None,
             None if power is None else float(power),
         ),
+        ControlVariate(differences, differences, 1.0, epoch_length=epoch_length, pairing="step"),
         sampling in ("auto", "fixed"),
         float(memory),
     )
@@ -281,7 +295,6 @@ def vamo(
         Descent(learning_rate, schedule or Constant()),
         batch_size,
         sampling,
-        without_gradient=ControlVariate(differences, differences, 1.0, epoch_length=epoch_length, pairing="step"),
         name="vamo",
     )
 
