@@ -12,11 +12,12 @@ from vamo_bbo._typing import Array
 from vamo_bbo.auto.choice import Choice, choose, few_and_dear
 from vamo_bbo.auto.constrained import is_modelled, run_modelled, run_noisy_constrained
 from vamo_bbo.auto.descent import DESCENTS
+from vamo_bbo.auto.gradients import FirstGradients
 from vamo_bbo.auto.noisy import MODELS, run_noisy
 from vamo_bbo.auto.rounds import generation_of, points_of_a_round
 from vamo_bbo.auto.smooth import PAIRS, descend, model_in_a_box
 from vamo_bbo.auto.space import differs, run_space
-from vamo_bbo.auto.units import Look, agree, find_units, sizes_of, steps_in
+from vamo_bbo.auto.units import Look, find_units, steps_in
 from vamo_bbo.problem import FiniteSum
 from vamo_bbo.projection import start_within
 from vamo_bbo.run.fixed import Fixed
@@ -55,7 +56,7 @@ def run_auto(call: Call) -> Any:
     noisy, watched, choice, look = bool(call.noisy), None, None, Look()
     given = scale_of(call.x_scale, call.size, None)
     plain = not isinstance(call.fun, FiniteSum) and not call.has_gradient
-    seen: list[Array | None] = []
+    gradients: FirstGradients | None = None
     space, looks = call.space and few_and_dear(call), _affords_a_look(call, "maxfev")
     if plain and not call.needs_ours and (space or looks):
         start = start_within(call) if is_modelled(call) else None
@@ -75,10 +76,10 @@ def run_auto(call: Call) -> Any:
             if watched.best_x is None:
                 raise
             return stopped(watched, x0, Code.INTERRUPTED)
-    if _asks_whether_gradients_differ(call):
-        seen = [_gradient(call), _gradient(call)]
-        first, second = seen
-        noisy = first is not None and second is not None and not np.array_equal(first, second, equal_nan=True)
+    if not isinstance(call.fun, FiniteSum) and call.has_gradient and _affords_a_look(call, "maxfev", "maxjev"):
+        gradients = FirstGradients(call, _within(call)[0])
+        if _may_differ(call):
+            noisy = gradients.differ()
     choice = choice or choose(call, noisy)
     call.noisy = call.noisy or noisy
     modelled = noisy and choice.method in MODELS and not call.constrained
@@ -104,13 +105,13 @@ def run_auto(call: Call) -> Any:
         result = run_call(call, choice.method)
         _count_probe(result, watched, noisy)
     else:
-        exact = choice.method == "L-BFGS-B" and not isinstance(call.fun, FiniteSum) and given is None
-        exact = exact and _affords_a_look(call, "maxfev", "maxjev")
-        if exact and (sizes := sizes_of(*_within(call))) is not None:
-            seen = seen or [_gradient(call)]
-            call.x_scale = sizes if seen[0] is not None and agree(sizes, seen[0]) else None
-        choice = choice._replace(gradients=len(seen) or choice.gradients)
-        for name in ("maxjev", "maxfev") if seen and call.jac is True else ("maxjev",):
+        if gradients is not None and choice.method == "L-BFGS-B":
+            if given is None:
+                call.x_scale = gradients.units(lower, upper)
+            gradients.hand_over()
+        if gradients is not None:
+            choice = choice._replace(gradients=gradients.spent)
+        for name in ("maxjev", "maxfev") if gradients is not None and call.jac is True else ("maxjev",):
             if choice.gradients and call.limits.get(name) is not None:
                 call.limits = {**call.limits, name: call.limits[name] - choice.gradients}
         if choice.method == "L-BFGS-B" and call.size <= _FEW:
@@ -125,9 +126,10 @@ def run_auto(call: Call) -> Any:
             call.options = {"n_points": points_of_a_round(call), **call.options}
         result = run_call(call, choice.method)
     if choice.gradients:
-        result.njev, result.njev_samples = result.njev + (len(seen) or 1), result.njev_samples + choice.gradients
+        spent = 1 if gradients is None else gradients.spent
+        result.njev, result.njev_samples = result.njev + spent, result.njev_samples + choice.gradients
         if call.jac is True:
-            result.nfev, result.nfev_samples = result.nfev + len(seen), result.nfev_samples + len(seen)
+            result.nfev, result.nfev_samples = result.nfev + spent, result.nfev_samples + spent
     result.message = f"auto chose {choice.method} ({choice.reason}): {result.message}"
     return result
 
@@ -165,23 +167,9 @@ def _within(call: Call) -> tuple[Array, Array | None, Array | None]:
     return x0, lower, upper
 
 
-def _asks_whether_gradients_differ(call: Call) -> bool:
+def _may_differ(call: Call) -> bool:
     """Return whether two gradients at x0 are to show if they are noisy: L-BFGS-B ends early on such, far off."""
-    plain = not isinstance(call.fun, FiniteSum) and call.has_gradient and not call.needs_ours
-    if not plain or call.constrained or call.noisy is not None or set(call.options) - {"maxiter", "disp"}:
-        return False
-    return _affords_a_look(call, "maxjev", "maxfev")
-
-
-def _gradient(call: Call) -> Array | None:
-    """Return the gradient at x0; None if it fails, about which the method will have its say."""
-    x0 = _within(call)[0]  # the user's function may write to it
-    try:
-        raw = call.fun(x0, *call.arguments)[1] if call.jac is True else call.jac(x0, *call.arguments)
-        gradient = np.asarray(raw, dtype=np.float64).reshape(-1)
-    except Exception:
-        return None
-    return gradient if gradient.size == call.size else None
+    return call.noisy is None and not (call.needs_ours or call.constrained or set(call.options) - {"maxiter", "disp"})
 
 
 def _look(call: Call, choice: Choice, watched: Watched, x0: Array, noisy: bool, given: Array | None) -> Look:
