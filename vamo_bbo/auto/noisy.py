@@ -4,9 +4,9 @@ A quadratic that interpolates, in a region of the model's own shape, comes close
 small against what is left to gain; where it no longer is, that model ends. One that is fitted to more points than it
 needs, in a region that noise keeps wide, goes on from there, and knows the values that are paid for. With more
 variables than that is affordable for COBYQA comes first, and then a population, whose ranking needs no differences
-(docs/which_method.rst has the measurements). The interpolating model asks for one point at a time: with several workers
-the regression, in rounds of as many points, begins. Where many of the first values fail a population goes on after it:
-at the border of a region that fails both models are stuck.
+(docs/benchmarks/auto_noise.rst has the measurements). The interpolating model asks for one point at a time: with
+several workers the regression, in rounds of as many points, begins. Where many of the first values fail a population
+goes on after it: at the border of a region that fails both models are stuck.
 
 Where the user has stated a budget and the regression has settled (its level does not fall by more than the noise any
 more), RESERVE is kept and the rest of what is left goes to restarts of CMA-ES (:mod:`vamo_bbo.auto.search`), which

@@ -42,8 +42,8 @@ FTOL, GTOL = 2.220446049250313e-09, 1e-5
 def descend(call: Call, watched: Watched, look: Look) -> Any:
     """Run a descent by differences and an interpolating model in turn, and the descent to polish.
 
-    The measurement behind it is in ``docs/which_method.rst``: each of the two is far ahead on some problems. Neither
-    gets far along the border of a region where evaluations fail; a population, which only ranks, then has turns
+    The measurement behind it is in ``docs/benchmarks/auto_smooth.rst``: each of the two is far ahead on some problems.
+    Neither gets far along the border of a region where evaluations fail; a population, which only ranks, then has turns
     as well. Several workers share a gradient, but the model asks for one point at a time: it is left out. What is left
     of a stated budget goes to :func:`~vamo_bbo.auto.search.search_on`.
 

@@ -3,7 +3,7 @@
 The center of a space is no start that anyone has chosen, and a value of a user of spaces is dear (a training, a
 simulation): the first FIRST values go to a process that learns from each of them which parameters matter. From there on
 its own time grows and its precision does not: an evolution strategy goes on from the best point, or, where all
-parameters are real, what "auto" runs on them (docs/which_method.rst has the measurement).
+parameters are real, what "auto" runs on them (docs/benchmarks/auto_spaces.rst has the measurement).
 """
 
 from __future__ import annotations

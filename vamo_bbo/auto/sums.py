@@ -1,4 +1,4 @@
-"""``method="auto"`` on a finite sum (docs/which_method.rst has the measurement)."""
+"""``method="auto"`` on a finite sum (docs/benchmarks/auto_sums.rst has the measurement)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ __all__ = ["DIFFERENCES", "choose_for_sum"]
 
 FEW = 600
 """Most samples at which a quasi-Newton method on full gradients needs no more of them than mini-batches do. What a term
-costs is not known; where it is next to nothing, that takes less time up to 20,000 samples (docs/which_method.rst)."""
+costs is not known; where it is next to nothing, that takes less time up to 20,000 samples
+(docs/benchmarks/auto_sums.rst)."""
 PASSES = 20
 """Full gradients, by differences too, below which mini-batches come further even then."""
 DIFFERENCES = 1000
