@@ -166,9 +166,9 @@ def test_partial_gradient_keeps_known_coordinates_exactly_and_fills_the_others()
         g[unknown == 1] = np.nan
         return g
 
-    rows = []
+    few, rows = FirstOrder(ForwardDifference(2, 1e-3), single=2), []
     for step in range(1200):
-        measured = measure(FirstOrder(ForwardDifference(2, 1e-3)), ctx, lambda x: G @ x, step, grad=grad)
+        measured = measure(few, ctx, lambda x: G @ x, step, grad=grad)
         rows.append(dense(measured, ctx))
     rows = np.array(rows)
     np.testing.assert_array_equal(rows[:, unknown == 0], np.tile(G[unknown == 0], (1200, 1)))
