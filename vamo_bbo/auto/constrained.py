@@ -99,7 +99,8 @@ def run_modelled(call: Call, watched: Watched, start: Array, noisy: bool, units:
             re_estimate(call, watched, result, x, kept)
     elif watched.best_x is not None and watched.best_f < result.fun:
         result.x, result.fun = watched.best_x.astype(result.x.dtype), watched.best_f
-    result.message = f"{path}: {result.message}"
+    if not str(result.message).startswith(f"{path}:"):  # a method that ended by itself says its name
+        result.message = f"{path}: {result.message}"
     result.maxcv = _violation(watched, result.x)
     return counted(result, watched)
 
@@ -165,7 +166,9 @@ class _Models:
             last = stopped(watched, call.x0, Code.INTERRUPTED, gradient=False)
         if watched.ended not in (None, Code.MAXFEV, Code.MAX_TIME) or last.status == int(Code.INTERRUPTED):
             result = last
-        return result, x, f"{path}; {starts} other starts then used {watched.nfev - spent} values and found {found}"
+        if starts:
+            path = f"{path}; {starts} other starts then used {watched.nfev - spent} values and found {found}"
+        return result, x, path
 
     def _run(self, method: Asked) -> Any:
         return run_scipy(self.call, method, watched=self.watched, options=generic(self.call), x0=method.recommended())
