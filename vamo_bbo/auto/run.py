@@ -41,7 +41,7 @@ _FEW = 10_000
 
 def run_auto(call: Call) -> Any:
     """Choose a method, run it, and say so in the message."""
-    from vamo_bbo.minimize import run_call, run_ours
+    from vamo_bbo.minimize import run_ours
 
     check_fun(call.fun)
     # what no method can use is refused before anything is evaluated
@@ -52,86 +52,109 @@ def run_auto(call: Call) -> Any:
     if lower is not None and upper is not None and (lower == upper).all():
         call.options = {name: call.options[name] for name in ("maxiter", "disp") if name in call.options}
         return run_ours(call, Fixed())
-    start = None
-    noisy, watched, choice, look = bool(call.noisy), None, None, Look()
-    given = scale_of(call.x_scale, call.size, None)
+    scale_of(call.x_scale, call.size, None)
     plain = not isinstance(call.fun, FiniteSum) and not call.has_gradient
-    gradients: FirstGradients | None = None
-    space, looks = call.space and few_and_dear(call), _affords_a_look(call, "maxfev")
-    if plain and not call.needs_ours and (space or looks):
-        start = start_within(call) if is_modelled(call) else None
-        if start is not None:
-            call.x0 = start.astype(parse_x0(call.x0).dtype)
-        watched, args, x0 = _watch(call)
-        try:
-            if space:
-                noisy = differs(call, watched, x0, twice=looks)
-            elif call.noisy is not False:
-                noisy = watched.differs_at(x0, args) or noisy
-            choice = choose(call, noisy, within=start is not None)
-            look = _look(call, choice, watched, x0, noisy, given)
-        except StopRun as stop:
-            return stopped(watched, x0, stop.code, stop.detail)
-        except KeyboardInterrupt:
-            if watched.best_x is None:
-                raise
-            return stopped(watched, x0, Code.INTERRUPTED)
+    looks = _affords_a_look(call, "maxfev") or (call.space and few_and_dear(call))
+    if plain and not call.needs_ours and looks:
+        choice, result = _run_watched(call)
+    else:
+        choice, result = _run_by_name(call)
+    if choice is not None:
+        result.message = f"auto chose {choice.method} ({choice.reason}): {result.message}"
+    return result
+
+
+def _run_watched(call: Call) -> tuple[Choice | None, Any]:
+    """Look at values around x0, choose, and go on with the same counts; no choice where the look has ended the run."""
+    start = start_within(call) if is_modelled(call) else None
+    if start is not None:
+        call.x0 = start.astype(parse_x0(call.x0).dtype)
+    noisy, given = bool(call.noisy), scale_of(call.x_scale, call.size, None)
+    watched, args, x0 = _watch(call)
+    try:
+        if call.space and few_and_dear(call):
+            noisy = differs(call, watched, x0, twice=_affords_a_look(call, "maxfev"))
+        elif call.noisy is not False:
+            noisy = watched.differs_at(x0, args) or noisy
+        choice = choose(call, noisy, within=start is not None)
+        look = _look(call, choice, watched, x0, noisy, given)
+    except StopRun as stop:
+        return None, stopped(watched, x0, stop.code, stop.detail)
+    except KeyboardInterrupt:
+        if watched.best_x is None:
+            raise
+        return None, stopped(watched, x0, Code.INTERRUPTED)
+    call.noisy = call.noisy or noisy
+    if start is not None:
+        call.x_scale = None
+        return choice, run_modelled(call, watched, x0, noisy, given)
+    if noisy and choice.method == "COBYQA" and call.constrained and given is None:
+        return choice, run_noisy_constrained(call, watched)
+    if choice.method == "bayes":
+        return choice, run_space(call, watched, noisy)
+    if noisy and choice.method in MODELS and not call.constrained:
+        call.x_scale = None
+        return choice, run_noisy(call, watched, look.units)
+    if choice.method in DESCENTS:
+        call.x_scale = None
+        return choice, descend(call, watched, look)
+    if choice.method == "interpolation":
+        call.x_scale = None
+        return choice, model_in_a_box(call, watched, look)
+    return choice, _run_after_a_look(call, choice, watched, look)
+
+
+def _run_after_a_look(call: Call, choice: Choice, watched: Watched, look: Look) -> Any:
+    """Run a method that counts anew, and add what the look has cost."""
+    from vamo_bbo.minimize import run_call
+
+    call.x_scale = look.units
+    if choice.method == "cma" and call.levels is None:
+        call.options = {"population_size": generation_of(call), **call.options}
+    if call.limits.get("maxfev") is not None:
+        call.limits = {**call.limits, "maxfev": call.limits["maxfev"] - watched.nfev}
+    result: Any = run_call(call, choice.method)
+    _count_probe(result, watched, bool(call.noisy))
+    return result
+
+
+def _run_by_name(call: Call) -> tuple[Choice, Any]:
+    """Choose without a look at values, at most by gradients at x0, and run the method as if it had been named."""
+    from vamo_bbo.minimize import run_call
+
+    noisy, gradients = bool(call.noisy), None
+    x0, lower, upper = _within(call)
+    given = scale_of(call.x_scale, call.size, None)
     if not isinstance(call.fun, FiniteSum) and call.has_gradient and _affords_a_look(call, "maxfev", "maxjev"):
-        gradients = FirstGradients(call, _within(call)[0])
+        gradients = FirstGradients(call, x0)
         if _may_differ(call):
             noisy = gradients.differ()
-    choice = choice or choose(call, noisy)
+    choice = choose(call, noisy)
     call.noisy = call.noisy or noisy
-    modelled = noisy and choice.method in MODELS and not call.constrained
-    if watched is not None and start is not None:
-        call.x_scale = None
-        result = run_modelled(call, watched, x0, noisy, given)
-    elif watched is not None and noisy and choice.method == "COBYQA" and call.constrained and given is None:
-        result = run_noisy_constrained(call, watched)
-    elif watched is not None and (modelled or choice.method in DESCENTS):
-        call.x_scale = None
-        result = run_noisy(call, watched, look.units) if modelled else descend(call, watched, look)
-    elif watched is not None and choice.method == "interpolation":
-        call.x_scale = None
-        result = model_in_a_box(call, watched, look)
-    elif watched is not None and choice.method == "bayes":
-        result = run_space(call, watched, noisy)
-    elif watched is not None:
-        call.x_scale = look.units
-        if choice.method == "cma" and call.levels is None:
-            call.options = {"population_size": generation_of(call), **call.options}
-        if call.limits.get("maxfev") is not None:
-            call.limits = {**call.limits, "maxfev": call.limits["maxfev"] - watched.nfev}
-        result = run_call(call, choice.method)
-        _count_probe(result, watched, noisy)
-    else:
-        if gradients is not None and choice.method == "L-BFGS-B":
-            if given is None:
-                call.x_scale = gradients.units(lower, upper)
+    if gradients is not None:
+        if choice.method == "L-BFGS-B":
+            call.x_scale = gradients.units(lower, upper) if given is None else call.x_scale
             gradients.hand_over()
-        if gradients is not None:
-            choice = choice._replace(gradients=gradients.spent)
-        for name in ("maxjev", "maxfev") if gradients is not None and call.jac is True else ("maxjev",):
-            if choice.gradients and call.limits.get(name) is not None:
-                call.limits = {**call.limits, name: call.limits[name] - choice.gradients}
-        if choice.method == "L-BFGS-B" and call.size <= _FEW:
-            call.options = {"maxcor": PAIRS, **call.options}
-        if choice.method == "interpolation" and given is None:
-            x0, lower, upper = _within(call)
-            assert lower is not None
-            assert upper is not None
-            call.x_scale = steps_in(x0, lower, upper)
-            call.options = {"radius": 1.0 / max(1.0, float(np.abs(x0 / call.x_scale).max())), **call.options}
-        if choice.method in ("bayes", "quadratic"):
-            call.options = {"n_points": points_of_a_round(call), **call.options}
-        result = run_call(call, choice.method)
+        choice = choice._replace(gradients=gradients.spent)
+    for name in ("maxjev", "maxfev") if gradients is not None and call.jac is True else ("maxjev",):
+        if choice.gradients and call.limits.get(name) is not None:
+            call.limits = {**call.limits, name: call.limits[name] - choice.gradients}
+    if choice.method == "L-BFGS-B" and call.size <= _FEW:
+        call.options = {"maxcor": PAIRS, **call.options}
+    if choice.method == "interpolation" and given is None:
+        assert lower is not None
+        assert upper is not None
+        call.x_scale = steps_in(x0, lower, upper)
+        call.options = {"radius": 1.0 / max(1.0, float(np.abs(x0 / call.x_scale).max())), **call.options}
+    if choice.method in ("bayes", "quadratic"):
+        call.options = {"n_points": points_of_a_round(call), **call.options}
+    result: Any = run_call(call, choice.method)
     if choice.gradients:
         spent = 1 if gradients is None else gradients.spent
         result.njev, result.njev_samples = result.njev + spent, result.njev_samples + choice.gradients
         if call.jac is True:
             result.nfev, result.nfev_samples = result.nfev + spent, result.nfev_samples + spent
-    result.message = f"auto chose {choice.method} ({choice.reason}): {result.message}"
-    return result
+    return choice, result
 
 
 def _affords_a_look(call: Call, *names: str) -> bool:
