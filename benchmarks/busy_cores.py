@@ -1,6 +1,6 @@
 """The own time of our methods on cores that are busy, with one BLAS thread and with as many as NumPy takes by itself.
 
-``python benchmarks/busy_cores.py`` (two minutes) starts a busy process for every core, as workers that evaluate an
+``python benchmarks/busy_cores.py`` (half a minute) starts a busy process for every core, as workers that evaluate an
 objective are, and minimizes a function that costs nothing. In the second column the limit to one thread, which the
 methods set while they decompose matrices (``vamo_bbo/_blas.py``), is off. pycma is beside them, with NumPy's threads.
 """

@@ -2,7 +2,7 @@
 
 The wheels of NumPy and SciPy bring OpenBLAS, which splits an ``eigh`` or a ``qr`` from about 40 rows on among as many
 threads as there are cores. That saves nothing; and where the cores are busy, with the workers that evaluate the
-objective for instance, the threads wait for each other: 70 ms in the place of 0.2 (``benchmarks/busy_cores.py``).
+objective for instance, the threads wait for each other: four to ten times as long (``benchmarks/busy_cores.py``).
 """
 
 from __future__ import annotations
