@@ -160,9 +160,9 @@ def inject(state: State, plan: Plan, x: Array) -> FloatArray:
     arXiv:1110.4181, equation 4, allows: ``sqrt(d) + 2 d / (d + 2)`` standard deviations.
     """
     y = (np.asarray(x, dtype=np.float64) - plan.origin) / plan.scale
-    center, sigma, (axes, lengths) = state.arrays["mean"], state.scalars["sigma"], _axes(state)
+    center, sigma = state.arrays["mean"], state.scalars["sigma"]
     step = (y - center) / sigma
-    length = float(np.linalg.norm((step if axes is None else axes.T @ step) / lengths))
+    length = float(np.linalg.norm(_whitened(step[None], *_axes(state))))
     longest = math.sqrt(y.size) + 2.0 * y.size / (y.size + 2.0)
     moved: FloatArray = y if length <= longest else center + sigma * (longest / length) * step
     return moved
