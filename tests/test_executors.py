@@ -119,7 +119,7 @@ def test_a_broken_pool_ends_the_run_with_the_best_point(method: str, tmp_path: P
     def fun(x: np.ndarray) -> float:
         with open(log, "ab") as file:
             file.write(b".")
-            if file.tell() == 20:
+            if file.tell() >= 20:  # two that write at the same time may both see 19, then 21
                 os.kill(os.getpid(), signal.SIGKILL)
         return bowl(x)
 
