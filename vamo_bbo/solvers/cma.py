@@ -59,7 +59,7 @@ def cma(
 
     adapt_learning_rate : bool, default False
         Damp the updates of mean and covariance to the signal that is in them (LRA-CMA-ES), real coordinates only: for
-        large budgets, on noise with ``noise_handling=False``. Slower where neither noise nor many minima disturb.
+        noise that hides a bowl or a valley, with ``noise_handling=False``. Slower without noise, and on many minima.
 
     Returns
     -------
