@@ -211,13 +211,12 @@ def wall() -> None:
 
 def _seconds(problem: Any, data: peers.Data, target: float, batch: int | None) -> float:
     """Return the seconds after which vamo's answer is at the target, without the time spent looking."""
-    looked, steps = 0.0, 0
-    n_batches = data.n // (batch or 65)
+    looked, next_look = 0.0, 0.25
 
     def callback(intermediate_result: Any) -> None:
-        nonlocal looked, steps
-        steps += 1
-        if steps % (n_batches // 4) == 0:
+        nonlocal looked, next_look
+        if intermediate_result.njev_samples >= next_look * data.n:
+            next_look = intermediate_result.njev_samples / data.n + 0.25
             began_ = time.process_time()
             done = peers.full(data, intermediate_result.x) <= target
             looked += time.process_time() - began_

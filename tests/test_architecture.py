@@ -23,6 +23,7 @@ LAYERS = [
     ("estimators", "rules", "sketch", "kronecker", "step_sizes"),
     ("first_order",),
     ("recipes", "gradient_tables", "untuned", "value_tables"),
+    ("whole_sum",),
     ("space", "problem"),
     ("solvers", "testing"),
 ]

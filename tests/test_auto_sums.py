@@ -27,16 +27,27 @@ def chosen(problem, **options):
     return result.message.split()[2], result
 
 
+BOX = [(-50.0, 50.0)] * D
+
+
 def test_few_samples_with_gradients_are_minimized_by_full_gradients():
-    method, result = chosen(vb.FiniteSum(losses, N, grad=grad))
+    method, result = chosen(vb.FiniteSum(losses, N, grad=grad), bounds=BOX)
     assert method == "L-BFGS-B"
+    np.testing.assert_allclose(result.x, np.arange(1, D + 1), atol=1e-4)
+
+
+@pytest.mark.parametrize("samples", [N // 2, 4 * N])
+def test_without_bounds_mini_batches_begin_however_few_the_samples_and_the_run_converges(samples):
+    method, result = chosen(vb.FiniteSum(losses, samples, grad=grad))
+    assert method == "vamo"
+    assert result.success
     np.testing.assert_allclose(result.x, np.arange(1, D + 1), atol=1e-4)
 
 
 @pytest.mark.parametrize("budget", [{"maxjev": 5 * N}, {"workers": 2}])
 def test_few_samples_and_a_small_budget_or_workers_are_left_to_mini_batches(budget):
     problem = vb.FiniteSum(losses, N, value_and_grad=lambda x, i: (losses(x, i), grad(x, i)))
-    assert chosen(problem, maxfev=10 * N, **budget)[0] == "vamo"
+    assert chosen(problem, maxfev=10 * N, bounds=BOX, **budget)[0] == "vamo"
 
 
 def test_many_samples_with_gradients_are_vamos():
@@ -54,15 +65,16 @@ def test_a_partial_gradient_is_vamos_however_few_samples():
 
 def test_without_a_gradient_the_budget_decides():
     problem = vb.FiniteSum(losses, N)
-    method, result = chosen(problem, maxfev=140 * N)
+    method, result = chosen(problem, maxfev=140 * N, bounds=BOX)
     assert method == "L-BFGS-B"
     np.testing.assert_allclose(result.x, np.arange(1, D + 1), atol=1e-3)
     with ThreadPoolExecutor(2) as pool:
-        method, result = chosen(problem, maxfev=140 * N, workers=pool)
+        method, result = chosen(problem, maxfev=140 * N, workers=pool, bounds=BOX)
     assert method == "fd-bfgs"
     np.testing.assert_allclose(result.x, np.arange(1, D + 1), atol=1e-3)
     few = {"options": {"maxiter": 5}}
-    assert chosen(problem, maxfev=130 * N, **few)[0] == "vamo"
+    assert chosen(problem, maxfev=140 * N, **few)[0] == "vamo"
+    assert chosen(problem, maxfev=130 * N, bounds=BOX, **few)[0] == "vamo"
     assert chosen(vb.FiniteSum(losses, 4 * N), maxfev=140 * 4 * N, **few)[0] == "vamo"
     assert chosen(problem, maxfev=7 * N, noisy=True)[0] == "zo-adamm"
     assert chosen(problem, maxfev=6 * N)[0] == "zo-adamm"

@@ -41,6 +41,8 @@ class FirstOrder:
         Most unknown coordinates that are measured one by one: as many values as ``fill`` takes.
     alone : bool, default False
         Accept an objective without a gradient: all coordinates are unknown then, and at most ``single``.
+    of_sums : bool, default False
+        Measure the value of a finite sum, too.
 
     Examples
     --------
@@ -54,6 +56,7 @@ class FirstOrder:
     with_value: bool = True
     single: int = 8
     alone: bool = False
+    of_sums: bool = False
 
     def exact(self, info: ProblemInfo, size: int) -> bool:
         """Return whether every coordinate is measured, and none along random directions."""
@@ -79,8 +82,8 @@ class FirstOrder:
 
     def _want(self, info: ProblemInfo) -> Want:
         """Ask a plain objective for its value too (the differences of a partial gradient measure it anyway)."""
-        plain = info.n_samples is None and info.gradient == "full"
-        return "both" if self.with_value and plain else "gradient"
+        asked = self.with_value and (info.n_samples is None or self.of_sums)
+        return "both" if asked and info.gradient == "full" else "gradient"
 
     def plan(self, request: Request, ctx: Context, first: int) -> list[Probe]:
         """Return one gradient probe per batch, and the differences that fill a partial gradient."""
@@ -132,7 +135,7 @@ class FirstOrder:
             gradient = _mean_gradient(ctx, request, answers[:count])
             if gradient is None:
                 return None
-        value = _value(answers[0]) if self._want(info) == "both" else math.nan
+        value = _mean_value(answers[:count]) if self._want(info) == "both" else math.nan
         if info.gradient == "full":
             return tuple.__new__(Measured, (value, (), (), gradient, (), None))
         if gradient is None:
@@ -152,8 +155,10 @@ class FirstOrder:
         return Measured(filled.value, gradient=gradient)
 
 
-def _value(answer: Answer) -> float:
-    return math.nan if answer.error is not None else answer.value
+def _mean_value(answers: Sequence[Answer]) -> float:
+    if len(answers) == 1:
+        return answers[0][1]
+    return math.fsum(a.n_samples * a.value for a in answers) / sum(a.n_samples for a in answers)
 
 
 def _mean_gradient(ctx: Context, request: Request, answers: Sequence[Answer]) -> Array | None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from vamo_bbo.auto.descent import descent_name
 from vamo_bbo.run.setup import parse_x0
+from vamo_bbo.sketch import EXACT_BELOW
 
 if TYPE_CHECKING:
     from vamo_bbo.minimize import Call
@@ -16,9 +17,9 @@ if TYPE_CHECKING:
 __all__ = ["DIFFERENCES", "choose_for_sum"]
 
 FEW = 600
-"""Most samples at which a quasi-Newton method on full gradients needs no more of them than mini-batches do. What a term
-costs is not known; where it is next to nothing, that takes less time up to 20,000 samples
-(docs/benchmarks/auto_sums.rst)."""
+"""Most samples at which a quasi-Newton method on full gradients needs no more of them than mini-batches that never end
+in full gradients themselves. What a term costs is not known; where it is next to nothing, that takes less time up to
+20,000 samples (docs/benchmarks/auto_sums.rst)."""
 PASSES = 20
 """Full gradients, by differences too, below which mini-batches come further even then."""
 DIFFERENCES = 1000
@@ -35,8 +36,9 @@ def choose_for_sum(call: Call) -> tuple[str, str, int]:
     if call.constrained:
         return "SLSQP", f"{about} with constraints", 0
     ours = call.needs_ours or call.workers not in (None, 1)
+    few = n <= FEW and not _ends_whole(call)
     if call.has_gradient:
-        asked = n <= FEW and _passes(call, "maxjev") >= PASSES and not ours
+        asked = few and _passes(call, "maxjev") >= PASSES and not ours
         if asked and _whole_gradient(call):
             return "L-BFGS-B", f"{about}, few enough for full gradients", 1
         return "vamo", f"{about}, gradients", int(asked)
@@ -44,9 +46,14 @@ def choose_for_sum(call: Call) -> tuple[str, str, int]:
     if d > DIFFERENCES or gradients < GRADIENTS or (call.noisy and not isinstance(call.noisy, str)):
         return "zo-adamm", f"{about}: too many for differences", 0
     descent = "fd-bfgs" if ours else "L-BFGS-B"
-    if n <= FEW and gradients >= PASSES and (not ours or descent_name(call) == descent):
+    if few and gradients >= PASSES and (not ours or descent_name(call) == descent):
         return descent, f"{about}: differences of the whole sum", 0
     return "vamo", f"{about}: differences of mini-batches", 0
+
+
+def _ends_whole(call: Call) -> bool:
+    """Return whether ``vamo`` goes on with full gradients once mini-batches no longer pay."""
+    return call.size <= EXACT_BELOW and call.bounds is None and not call.noisy
 
 
 def _passes(call: Call, name: str) -> float:

@@ -37,6 +37,8 @@ COPY_BELOW = 1_000_000
 NORM_TILE = 65536
 """Tile of norm passes: fixed, so that their rounding depends on no backend's preference."""
 
+CONVERGED = "The model of the objective promises no further decrease."
+
 MAX_ATTEMPTS = 20
 """Failed rounds in a row after which a solver gives up."""
 
@@ -251,7 +253,9 @@ class Composite:
         return state
 
     def status(self, state: State) -> Status | None:
-        """Return an ending after too many failed rounds in a row."""
+        """Return an ending after too many failed rounds in a row, or because the recipe has found a minimum."""
+        if "converged" in state.scalars:
+            return Status(0, True, CONVERGED)
         if state.attempt >= MAX_ATTEMPTS:
             return Status(
                 6,

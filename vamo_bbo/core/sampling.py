@@ -62,13 +62,16 @@ def permutation(seed: int, n: int, epoch: int, index: int = 0) -> IndexArray:
     return order
 
 
+@lru_cache(maxsize=8)  # divergence is looked for on one draw, again and again
 def _iid(seed: int, n: int, step: int, stream: int, size: int) -> IndexArray:
     from vamo_bbo.backends.reference import counter_words
 
     words = counter_words(seed, Tag.IID_BATCH, step, stream, 2 * size).astype(np.uint64)
     # floor(w64 * n / 2^64) from two 32-bit halves: exact as long as n < 2^31.
     high, low, count = words[0::2], words[1::2], np.uint64(n)
-    return ((high * count + ((low * count) >> np.uint64(32))) >> np.uint64(32)).astype(np.int64)
+    drawn = ((high * count + ((low * count) >> np.uint64(32))) >> np.uint64(32)).astype(np.int64)
+    drawn.flags.writeable = False
+    return drawn
 
 
 def indices(batch: Batch, seed: int, n: int) -> IndexArray:

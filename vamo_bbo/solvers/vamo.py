@@ -25,6 +25,7 @@ from vamo_bbo.sketch import preconditioner as make_preconditioner
 from vamo_bbo.step_sizes import MeasuredStep
 from vamo_bbo.untuned import Untuned
 from vamo_bbo.value_tables import LearnedValues
+from vamo_bbo.whole_sum import WholeSum
 
 __all__ = ["vamo", "vamo_paper"]
 
@@ -69,7 +70,9 @@ class Chosen:
     repeats: bool
     memory: float
 
-    def resolve(self, info: ProblemInfo, size: int, batch_size: int) -> ControlVariate | GradientTable | Untuned:
+    def resolve(
+        self, info: ProblemInfo, size: int, batch_size: int
+    ) -> ControlVariate | GradientTable | WholeSum | Untuned:
         """Return the recipe."""
         control = self._control(info, size, batch_size)
         if control == "values" and info.gradient == "none":
@@ -78,7 +81,8 @@ class Chosen:
             # Learned coefficients need the gradient when a step is done, which a probe may have taken the place of.
             whole = not info.device and not isinstance(self.values, LearnedValues)
             return Untuned(self.values) if whole and self.table.step is not None else self.values
-        return replace(self.table, storage=control)
+        table = replace(self.table, storage=control)
+        return WholeSum(table) if WholeSum.suits(table, info, size) else table
 
     def _control(
         self, info: ProblemInfo, size: int, batch_size: int
@@ -111,8 +115,8 @@ class Chosen:
             return DEFAULT_BATCH
         return min(LARGEST_BATCH, max(SMALLEST_BATCH, info.n_samples // WANTED_BATCHES))
 
-    def _of(self, ctx: Context) -> ControlVariate | GradientTable | Untuned:
-        found: ControlVariate | GradientTable | Untuned | None = ctx.state.cache.get("recipe")
+    def _of(self, ctx: Context) -> ControlVariate | GradientTable | WholeSum | Untuned:
+        found: ControlVariate | GradientTable | WholeSum | Untuned | None = ctx.state.cache.get("recipe")
         if found is None:
             found = ctx.state.cache["recipe"] = self.resolve(ctx.info, ctx.size, ctx.batch_size)
         return found
@@ -180,7 +184,8 @@ def vamo(
 
     Untuned by default: metric (:class:`~vamo_bbo.sketch.Guided`) and step size
     (:class:`~vamo_bbo.step_sizes.MeasuredStep`) are measured as the run goes, and the average of late iterates is the
-    answer.
+    answer. With stored gradients and up to 200 variables without bounds the run goes on with gradients of all samples
+    once mini-batches no longer pay, and ends where it has converged (:class:`~vamo_bbo.whole_sum.WholeSum`).
 
     Parameters
     ----------
@@ -228,8 +233,10 @@ def vamo(
     -----
     Cost of stored gradients: ``batch_size`` sample gradients per step; a measured step adds about eight probes of
     ``batch_size`` gradients and n/50 (at least 32) values per pass, somewhat more in the first, and 2 n values where
-    f has grown on these samples; a metric adds N/20 (at least 8) batches at x0.
-    Memory: table (N x d or N x q), sketch (``rank + 4`` vectors; two d x d matrices up to d = 200), and 10 vectors.
+    f has grown on these samples; a metric adds N/20 (at least 8) batches at x0. A step on all samples takes n gradients
+    (and n values, unless gradients bring them).
+    Memory: table (N x d or N x q), sketch (``rank + 4`` vectors; two d x d matrices up to d = 200), and 10 vectors (53
+    up to d = 200).
     Cost of "values": ``n (q + 1)`` sample values per epoch and ``batch_size`` sample gradients per step; without the
     table ``batch_size (q + 1)`` values per step more, and the same iterates up to rounding. Without a gradient the
     inner estimate of "values" is zeroth-order too and the method is ZO-SVRG with directions shared within a step.
