@@ -359,11 +359,14 @@ class Guided:
     @staticmethod
     def _sampling_error(scalars: Scalars) -> float:
         """Return rho: the trace over the number of gradients that count, those of the largest level."""
+        counted = Guided.counted(scalars) * scalars.get("sketch_known", 0.0)
+        return scalars["sketch_trace"] / max(1.0, counted) if counted else 0.0
+
+    @staticmethod
+    def counted(scalars: Scalars) -> float:
+        """Return the share of the gradients that count: those of the largest level, as one counts unequal weights."""
         levels = scalars.get("sketch_levels", 0.0)
-        if not levels > 0:
-            return 0.0
-        uneven = scalars["sketch_squares"] / levels**2
-        return uneven * scalars["sketch_trace"] / max(1.0, scalars["sketch_known"])
+        return levels * levels / scalars["sketch_squares"] if levels > 0 else 0.0
 
     def apply(self, arrays: Arrays, scalars: Scalars, v: Array) -> Array:
         """Return ``P^-1 v``."""

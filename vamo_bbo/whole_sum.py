@@ -34,9 +34,9 @@ DECREASE = 1e-4
 """Share of what the slope promises that a step must gain (Nocedal and Wright, Numerical Optimization, 2006, 3.1)."""
 CURVED = 1e-10
 """Least curvature of a pair that is kept, relative to the lengths of its two vectors."""
-TRIES = 6
+TRIES = 4
 """Trial points in a row that are no better, or do not gain together what is below, after which the search ends."""
-GAIN = 0.1
+GAIN = 0.5
 """Share of what a step along the gradient alone, in the metric, promises."""
 NEAR = 1e-9
 """Where the gradient itself, in the metric, promises less than this share of f or of its fall, x is at a minimum."""
@@ -66,9 +66,12 @@ class WholeSum:
         The run has converged where the model promises less than this share of f, or of what f has fallen by.
     share : float, default 3
         Mini-batches end when B is larger than so many times n.
+    counted : float, default 0.5
+        They go on while a smaller share of the gradients that the metric is made of counts: where those of the first
+        steps are larger by orders of magnitude they hide the others.
     vanished : float, default 1e-10
-        They also end when a step to the minimum promises less than this share of what f has fallen by. Where every
-        sample can be fitted the noise vanishes by itself, whatever B is, and mini-batches pay till then.
+        They end in any case when a step to the minimum promises less than this share of what f has fallen by. Where
+        every sample can be fitted the noise vanishes by itself, whatever B is, and mini-batches pay till then.
 
     Examples
     --------
@@ -80,6 +83,7 @@ class WholeSum:
     pairs: int = 20
     tol: float = 1e-12
     share: float = 3.0
+    counted: float = 0.5
     vanished: float = 1e-10
 
     @staticmethod
@@ -152,7 +156,8 @@ class WholeSum:
         signal = float(mean @ self.recipe.metric(ctx, mean))
         if ctx.n_batches == 1:
             return True
-        if ctx.batch_size * noise >= self.share * n * signal and not scalars.get("vanishing"):
+        learned = Guided.counted(scalars) >= self.counted
+        if learned and ctx.batch_size * noise >= self.share * n * signal and not scalars.get("vanishing"):
             return True
         return 0.5 * rate * signal < self.vanished * _fallen(scalars, scalars.get("check_best", math.inf))
 
