@@ -79,13 +79,13 @@ def run(data: LinearSum, best: float, batch_size: int, seed: int, passes: float 
     n, d = data.rows.shape
     x0, everything = np.zeros(d), np.arange(n)
     start = float(data.losses(x0, everything).mean())
-    spent, looked, began = Spent([], []), 0.0, time.process_time()
-    every = max(1, -(-n // batch_size) // 12)
+    spent, looked, next_look, began = Spent([], []), 0.0, 0.0, time.process_time()
 
     def callback(intermediate_result: Any) -> None:
-        nonlocal looked
-        if intermediate_result.nit % every:
+        nonlocal looked, next_look
+        if intermediate_result.njev_samples < next_look:
             return
+        next_look = intermediate_result.njev_samples + n / 12
         now = time.process_time()
         gap = (float(data.losses(intermediate_result.x, everything).mean()) - best) / (start - best)
         while len(spent.passes) < len(TARGETS) and gap <= TARGETS[len(spent.passes)]:

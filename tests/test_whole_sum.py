@@ -110,6 +110,20 @@ def test_where_every_sample_can_be_fitted_mini_batches_go_on_until_nothing_is_le
     np.testing.assert_allclose(result.x, np.ones(60), rtol=1e-5)
 
 
+def test_mini_batches_go_on_while_a_pass_brings_the_gradient_down_fast():
+    rows = np.random.default_rng(3).standard_normal((2000, D))
+    labels, before = np.sign(rows @ np.ones(D) + 2.0 * np.random.default_rng(4).standard_normal(2000)), []
+
+    def slope(x, i):
+        before.append(len(i))
+        return -labels[i] / (1.0 + np.exp(labels[i] * (rows[i] @ x))) @ rows[i] / len(i)
+
+    data = vb.FiniteSum(lambda x, i: np.logaddexp(0.0, -labels[i] * (rows[i] @ x)), 2000, grad=slope)
+    result = vb.minimize(data, np.zeros(D), method="vamo", rng=0)
+    assert result.success
+    assert sum(before[: before.index(2000)]) > 3.5 * 2000
+
+
 def test_a_metric_that_the_first_gradients_have_made_is_not_enough():
     data, whole = least_squares(1000, 30, 0.02, 0.3)
     vb.minimize(data, np.zeros(30), method="vamo", rng=0, maxjev=12_000)
@@ -163,13 +177,20 @@ def test_a_failed_evaluation_of_all_samples_shortens_the_step():
 
 
 def test_values_that_differ_from_call_to_call_give_the_run_back_to_mini_batches():
-    noise, spy = np.random.default_rng(0), Spy(logistic_slope)
-    data = vb.FiniteSum(lambda x, i: logistic(x, i) + 0.01 * noise.standard_normal(), N, grad=spy, check_grad=False)
+    noise, points = np.random.default_rng(0), []
+
+    def slope(x, i):
+        points.append((len(i), x.copy()))
+        return logistic_slope(x, i)
+
+    data = vb.FiniteSum(lambda x, i: logistic(x, i) + 0.01 * noise.standard_normal(), N, grad=slope, check_grad=False)
     result = vb.minimize(data, np.zeros(D), method="vamo", rng=0, maxjev=30 * N)
-    last = max(k for k, size in enumerate(spy.sizes) if size == N)
+    sizes = [size for size, _ in points]
+    first, last = sizes.index(N), len(sizes) - 1 - sizes[::-1].index(N)
     assert not result.success
-    assert len(spy.sizes) > last + N // 8
-    assert gap(logistic, logistic_slope, result.x) < 1e-3
+    assert last - first < 15
+    assert sum(sizes[last:]) > 10 * N
+    assert gap(logistic, logistic_slope, points[-1][1]) < 1e-8 < gap(logistic, logistic_slope, points[first][1])
 
 
 def test_kinks_are_no_end():

@@ -221,7 +221,7 @@ class GradientTable:
         if "check" in got:
             assert self.step is not None
             if self.step.judge(ctx, got):
-                self.start_again(ctx)
+                self._start_again(ctx)
             return None
         if "start0" in got:
             self._begin(ctx, got)
@@ -241,7 +241,7 @@ class GradientTable:
                 return None
         return self._corrected(ctx, gradient)
 
-    def start_again(self, ctx: Context) -> None:
+    def _start_again(self, ctx: Context) -> None:
         """Forget what was learned on the way to a point that was left: average, table, coefficients."""
         arrays, scalars = ctx.arrays, ctx.scalars
         if self.averaging is not None:

@@ -242,7 +242,6 @@ class MeasuredStep:
             scalars["typical_square"] = squares / max(1.0, scalars.get("step_count", 0.0))
         scalars["step_products"] = scalars["step_squares"] = scalars["step_count"] = 0.0
         vanishing = self._vanishes(scalars)
-        scalars["vanishing"] = float(vanishing)
         if not squares > 0:
             return
         # The very first steps of any run agree: they are no evidence.

@@ -68,10 +68,14 @@ class WholeSum:
         Mini-batches end when B is larger than so many times n.
     counted : float, default 0.5
         They go on while a smaller share of the gradients that the metric is made of counts: where those of the first
-        steps are larger by orders of magnitude they hide the others.
+        steps are larger by orders of magnitude they hide the others. In up to ``pairs`` variables L-BFGS learns what
+        is missing by itself.
+    fast : float, default 8
+        They go on while a pass makes the square of the gradient smaller by more than this: L-BFGS takes two passes to
+        get going, and then gains about as much.
     vanished : float, default 1e-10
-        They end in any case when a step to the minimum promises less than this share of what f has fallen by. Where
-        every sample can be fitted the noise vanishes by itself, whatever B is, and mini-batches pay till then.
+        They end in any case when a step to the minimum promises less than this share of what f has fallen by: where
+        every sample can be fitted mini-batches are fast until then.
 
     Examples
     --------
@@ -84,6 +88,7 @@ class WholeSum:
     tol: float = 1e-12
     share: float = 3.0
     counted: float = 0.5
+    fast: float = 8.0
     vanished: float = 1e-10
 
     @staticmethod
@@ -99,7 +104,7 @@ class WholeSum:
 
     def arrays(self, info: ProblemInfo, size: int, batch_size: int) -> tuple[ArraySpec, ...]:
         """Return the table's, the point, gradient and direction that the line search starts from, and the pairs."""
-        lines = [ArraySpec(f"whole_{name}", (size,)) for name in ("x", "gradient", "direction")]
+        lines = [ArraySpec(f"whole_{name}", (size,)) for name in ("before", "x", "gradient", "direction")]
         pairs = [ArraySpec(f"whole_{name}", (self.pairs, size)) for name in ("moved", "changed")]
         return (*self.recipe.arrays(info, size, batch_size), *lines, *pairs)
 
@@ -130,11 +135,8 @@ class WholeSum:
                 ctx.scalars["whole"] = ctx.step + 1.0
                 self._put(ctx, ctx.arrays["average"])
             return
-        point = self._next(ctx, got["whole"])
-        self._put(ctx, point)
+        self._put(ctx, self._next(ctx, got["whole"]))
         ctx.arrays["average"][...] = ctx.arrays["whole_x"]
-        if "whole" not in ctx.scalars:
-            self.recipe.start_again(ctx)
 
     @staticmethod
     def _put(ctx: Context, x: Array) -> None:
@@ -154,12 +156,22 @@ class WholeSum:
             return False
         mean, noise = ctx.arrays["table_mean"], scalars.get("control_squares", 0.0)
         signal = float(mean @ self.recipe.metric(ctx, mean))
-        if ctx.n_batches == 1:
+        vanished = self.vanished * _fallen(scalars, scalars.get("check_best", math.inf))
+        if ctx.n_batches == 1 or 0.5 * rate * signal < vanished:
             return True
-        learned = Guided.counted(scalars) >= self.counted
-        if learned and ctx.batch_size * noise >= self.share * n * signal and not scalars.get("vanishing"):
-            return True
-        return 0.5 * rate * signal < self.vanished * _fallen(scalars, scalars.get("check_best", math.inf))
+        falls_fast = self._falls_fast(ctx, signal)
+        learned = ctx.size <= self.pairs or Guided.counted(scalars) >= self.counted
+        return learned and not falls_fast and ctx.batch_size * noise >= self.share * n * signal
+
+    def _falls_fast(self, ctx: Context, signal: float) -> bool:
+        """Return whether the last pass has made the square of the gradient smaller by more than ``fast``."""
+        scalars, before = ctx.scalars, ctx.arrays["whole_before"]
+        if ctx.step + 1 - scalars.get("whole_marked", -math.inf) >= ctx.n_batches:
+            was = float(before @ self.recipe.metric(ctx, before)) if "whole_marked" in scalars else math.inf
+            scalars["whole_fall"] = was / signal if signal > 0.0 else 0.0
+            scalars["whole_marked"] = ctx.step + 1.0
+            before[...] = ctx.arrays["table_mean"]
+        return scalars["whole_fall"] > self.fast
 
     def _steps_left(self, ctx: Context) -> float:
         """Return how many steps on all samples fit into the rest of the budget."""
