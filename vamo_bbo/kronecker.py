@@ -195,7 +195,7 @@ class Kronecker:
             squares = block.of(arrays["rotated"])
             squares *= 1.0 - share
             squares += weight * np.square(self._turn(arrays, block, matrix), dtype=np.float64)
-        scalars["sketch_known"] = known + 1.0
+        scalars["sketch_known"], scalars["sketch_batch"] = known + 1.0, batch_size
 
     def _start(self, arrays: Arrays) -> None:
         """Begin with the coordinates as bases."""
@@ -215,8 +215,10 @@ class Kronecker:
                 turned = product(overlap, squares) if name.startswith("left") else product(squares, overlap.T)
                 squares[...] = turned
                 basis[...] = vectors
-        rotated = arrays["rotated"]
-        floor = SHARE * float(rotated.sum()) / max(1.0, scalars.get("sketch_known", 0.0))
+        rotated, known = arrays["rotated"], max(1.0, scalars.get("sketch_known", 0.0))
+        # b / K: the weight of a step's own gradient, as one more, in P.
+        scalars["metric_share"] = scalars.get("sketch_batch", 0.0) / known
+        floor = SHARE * float(rotated.sum()) / known
         # No gradient differs from another: nothing to precondition by.
         arrays["metric"][...] = (rotated + floor) ** -POWER if floor > 0 else 1.0
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -223,6 +224,20 @@ def finals(result: Mapping[str, Any], name: str) -> np.ndarray:
     return np.array([last(rows, name) for rows in result["runs"]])
 
 
+def mean_and_half_width(values: np.ndarray) -> tuple[float, float]:
+    """Return the mean and the half width of its 95 % interval, by Student's t."""
+    width = float(stats.t.ppf(0.975, len(values) - 1)) * float(np.std(values, ddof=1)) / len(values) ** 0.5
+    return float(np.mean(values)), width
+
+
+def solver_megabytes(solver: Any, data: FiniteSum, x0: np.ndarray) -> float:
+    """Return the megabytes of all arrays that a solver keeps, x and the copy of its last good value included."""
+    info = Objective(data, size=x0.size, dtype=x0.dtype).info
+    specs = solver.arrays(info, x0.size)
+    kinds = [x0.dtype if spec.dtype == "x" else np.dtype(spec.dtype) for spec in specs]
+    return sum(math.prod(spec.shape) * kind.itemsize for spec, kind in zip(specs, kinds, strict=True)) / 2**20
+
+
 def median_range(values: np.ndarray) -> str:
     """Return "median [lowest, highest]"."""
     return f"{np.median(values):.3g} [{values.min():.3g}, {values.max():.3g}]"
@@ -284,9 +299,11 @@ __all__ = [
     "columns",
     "finals",
     "last",
+    "mean_and_half_width",
     "median_range",
     "rst_table",
     "save",
+    "solver_megabytes",
     "table",
     "trace",
     "tuned",
