@@ -171,10 +171,7 @@ def adamw(batch_size: int) -> list[Method]:
     ]
 
 
-METRICS: Mapping[str, Method] = {
-    "guided": lambda _: vb.vamo(),
-    "Kronecker": lambda module: vb.vamo(preconditioner=vb.Kronecker.of(module)),
-}
+METRICS: Mapping[str, Method] = {"Kronecker": lambda module: vb.vamo(preconditioner=vb.Kronecker.of(module))}
 PEERS = {"AdamW, 8": adamw(8), "AdamW, 32": adamw(32)}
 
 

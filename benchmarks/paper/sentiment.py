@@ -12,7 +12,7 @@ import tarfile
 import zipfile
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -72,85 +72,41 @@ def tokens(texts: list[str], length: int = TOKENS) -> dict[str, torch.Tensor]:
     return {name: encoded[name] for name in ("input_ids", "attention_mask")}
 
 
-class Cached(NamedTuple):
-    """What a module that ends the encoder is given for every sentence, and the labels."""
-
-    states: torch.Tensor
-    labels: torch.Tensor
-
-
-def cached(ending: type[Tail] | type[LastLayer]) -> Cached:
-    """Return the states, (n, TOKENS, 385), that enter ``ending``; their last channel is the mask.
+def cached_states() -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what enters the last layer norm, (n, TOKENS, 385) with the mask as last channel, and the labels.
 
     They are computed once for all sentences (a minute or two) and kept in the cache folder.
     """
     texts, labels = sentences()
-    path = cache_dir() / f"minilm-{ending.__name__.lower()}-{len(texts)}-{TOKENS}.npy"
+    path = cache_dir() / f"minilm-{len(texts)}-{TOKENS}.npy"
     if not path.exists():
         encoded, model = tokens(texts), encoder()
         kept: list[torch.Tensor] = []
-        ending.entrance(model).register_forward_pre_hook(lambda module, inputs: kept.append(inputs[0].half()))
+        norm = model.encoder.layer[-1].output.LayerNorm
+        norm.register_forward_pre_hook(lambda module, inputs: kept.append(inputs[0].half()))
         with torch.no_grad():
             for lo in range(0, len(texts), 64):
                 model(**{k: v[lo : lo + 64] for k, v in encoded.items()})
         np.save(path, torch.cat([torch.cat(kept), encoded["attention_mask"][:, :, None].half()], dim=2).numpy())
-    return Cached(torch.tensor(np.load(path)), torch.tensor(labels))
-
-
-def pooled(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Return the mean state of every sentence, (batch, 384); ``mask`` is (batch, TOKENS, 1)."""
-    return (states * mask).sum(1) / mask.sum(1)
-
-
-def new_head() -> torch.nn.Linear:
-    """Return a linear head that starts at zero."""
-    head = torch.nn.Linear(WIDTH, 2)
-    torch.nn.init.zeros_(head.weight)
-    torch.nn.init.zeros_(head.bias)
-    return head
+    return torch.tensor(np.load(path)), torch.tensor(labels)
 
 
 class Tail(torch.nn.Module):
     """The end of the encoder on cached states: last bias, last layer norm, mean pooling and a linear head.
 
-    All of it is trained: 1,922 parameters.
+    All of it is trained: 1,922 parameters. The head, and what the bias changes by, start at zero.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        last = encoder().encoder.layer[-1].output
-        self.shift = torch.nn.Parameter(torch.zeros(WIDTH))  # what the last bias changes by
-        self.norm, self.head = last.LayerNorm, new_head()
-
-    @staticmethod
-    def entrance(model: Any) -> torch.nn.Module:
-        """Return the module whose input is cached."""
-        norm: torch.nn.Module = model.encoder.layer[-1].output.LayerNorm
-        return norm
+        self.shift = torch.nn.Parameter(torch.zeros(WIDTH))
+        self.norm, self.head = encoder().encoder.layer[-1].output.LayerNorm, torch.nn.Linear(WIDTH, 2)
+        torch.nn.init.zeros_(self.head.weight)
+        torch.nn.init.zeros_(self.head.bias)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return the logits, (batch, 2), of states with the mask as last channel."""
         inputs = inputs.float()
         states, mask = inputs[..., :WIDTH], inputs[..., WIDTH:]
-        return self.head(pooled(self.norm(states + self.shift), mask))
-
-
-class LastLayer(torch.nn.Module):
-    """The whole last layer of the encoder on cached states, mean pooling and a linear head: 1.8 million parameters."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer, self.head = encoder().encoder.layer[-1], new_head()
-
-    @staticmethod
-    def entrance(model: Any) -> torch.nn.Module:
-        """Return the module whose input is cached."""
-        layer: torch.nn.Module = model.encoder.layer[-1]
-        return layer
-
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Return the logits, (batch, 2), of states with the mask as last channel."""
-        inputs = inputs.float()
-        states, mask = inputs[..., :WIDTH], inputs[..., WIDTH:]
-        hidden = self.layer(states, torch.where(mask > 0, 0.0, -1e9).transpose(1, 2)[:, None])
-        return self.head(pooled(hidden, mask))
+        states = self.norm(states + self.shift)
+        return self.head((states * mask).sum(1) / mask.sum(1))
