@@ -106,7 +106,8 @@ class Kronecker:
     Against SOAP: gradients are centered by their running mean, averages run over passes instead of a fixed decay,
     V + rho is not under a square root (p = 1: the metric is an estimate of the Fisher information, whose scale the
     measured step finds; with 1/2 it was slower), and V is carried over to new bases by the squared overlaps with the
-    old ones, exactly as far as the rotated covariance was diagonal.
+    old ones, exactly as far as the rotated covariance was diagonal. SOAP's step has its own gradient in V; here
+    ``scalars["metric_share"]`` says what one more gradient weighs, by which the solver shortens a step.
 
     References
     ----------
