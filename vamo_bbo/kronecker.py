@@ -36,7 +36,7 @@ __all__ = ["LARGEST_SIDE", "Kronecker"]
 LARGEST_SIDE = EXACT_BELOW
 """Longest side that gets a basis unless asked otherwise: for the same bits on any number of threads."""
 
-POWER, SHARE = 1.0, 0.1
+POWER, SHARE = 1.0, 0.03
 """p and delta, chosen on development networks (docs/finite_sums)."""
 
 

@@ -31,6 +31,7 @@ from harness import (
 
 import vamo_bbo as vb
 from problems.datasets import mnist
+from vamo_bbo.core.composite import Composite
 from vamo_bbo.integrations.torch import finite_sum, parameter_vector
 
 BATCH = 64
@@ -39,7 +40,7 @@ PASSES = 30
 FIRST_ORDER = (0.1, 0.3, 1.0, 3.0)
 ADAMW = "AdamW"
 UNTUNED = "VAMO, untuned"
-LAYERS, LONG = "VAMO (torch), untuned", "the same, largest=1024"
+LAYERS = "VAMO (torch), untuned"
 ADAPTIVE = (0.0003, 0.001, 0.003, 0.01, 0.03)
 ZEROTH_ORDER = (0.001, 0.003, 0.01, 0.03)
 
@@ -53,7 +54,6 @@ def methods() -> list[Method]:
         Method(ADAMW, partial(vb.adam, weight_decay=0.01, batch_size=BATCH), ADAPTIVE, (True,)),
         Method(UNTUNED, lambda _: vb.vamo(batch_size=BATCH), (1.0,), (False,)),
         Method(LAYERS, lambda _: per_layer(), (1.0,), (False,)),
-        Method(LONG, lambda _: per_layer(largest=1024), (1.0,), (False,)),
         Method(
             "VAMO paper, q=1", partial(vb.vamo_paper, n_directions=1, smoothing=1.0, batch_size=BATCH),
             FIRST_ORDER, (True,),
@@ -70,9 +70,9 @@ def methods() -> list[Method]:
     ]  # fmt: skip
 
 
-def per_layer(**options: int) -> Any:
-    """Return the solver that vamo_bbo.integrations.torch.VAMO is by default, with options of its metric."""
-    return vb.vamo(averaging=None, preconditioner=vb.Kronecker.of(network(0), **options))
+def per_layer() -> Composite:
+    """Return the solver that vamo_bbo.integrations.torch.VAMO is by default."""
+    return vb.vamo(averaging=None, preconditioner=vb.Kronecker.of(network(0)))
 
 
 def images(part: str, where: slice) -> tuple[torch.Tensor, torch.Tensor]:
