@@ -200,7 +200,7 @@ def test_the_best_point_on_held_back_samples_can_be_kept() -> None:
 def test_weight_decay_as_a_term_of_the_loss_is_ridge_regression() -> None:
     module, weight = linear(), 0.2
     optimizer = bridge.VAMO(module.parameters(), n_samples=N)
-    for _ in range(300):
+    for _ in range(600):
         optimizer.step(lambda idx: closure_of(module)(idx) + weight * module.weight.square().sum())
     ridge = np.linalg.solve(ROWS.T @ ROWS + N * weight * np.eye(D), ROWS.T @ TARGETS)
     assert np.abs(module.weight.detach().numpy()[0] - ridge).max() < 1e-4
