@@ -203,19 +203,17 @@ def tuned(
         stored: dict[str, list[float]] = store.once(key, compute)
         return [dict(zip(stored, values, strict=True)) for values in zip(*stored.values(), strict=True)]
 
-    scores = {
-        (rate, decay): float(np.mean([last(one(rate, decay, seed), score) for seed in tune]))
-        for decay in method.decays
-        for rate in method.rates
-    }
-    rate, decay = min(scores, key=lambda choice: scores[choice])
+    def mean_score(choice: tuple[float, bool]) -> float:
+        return float(np.mean([last(one(*choice, seed), score) for seed in tune]))
+
+    choices = [(rate, decay) for decay in method.decays for rate in method.rates]
+    rate, decay = min(choices, key=mean_score) if len(choices) > 1 else choices[0]
     edge = len(method.rates) > 1 and rate in (min(method.rates), max(method.rates))
     return {
         "rate": rate,
         "decay": decay,
         "edge": edge,
         "runs": [one(rate, decay, seed) for seed in report],
-        "scores": scores,
     }
 
 
