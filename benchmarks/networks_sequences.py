@@ -5,7 +5,7 @@ means over seeds, nothing tuned for ``vb.vamo``. AdamW (weight decay 0.01) has t
 decay, at batches of 32 and at the size that ``vb.vamo`` takes (8 here). The transformers are trained from PyTorch's own
 start, have about 20,000 parameters, and differ in what tends to matter: tied weights, causal or not, norms before or
 after. Texts are the documentation that comes with Python, NumPy and SciPy, so that figures move a little with their
-versions. Needs PyTorch and scikit-learn; about half an hour of one core with ``--seeds 1``.
+versions. Needs PyTorch and scikit-learn; about twenty minutes of one core with ``--seeds 1``.
 """
 
 from __future__ import annotations
