@@ -15,7 +15,7 @@ import math
 import sys
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -105,7 +105,8 @@ def normalized() -> nn.Module:
     )
 
 
-NETWORKS: Mapping[str, tuple[Callable[[], nn.Module], Callable[[], Task]]] = {
+Network = tuple[Callable[[], nn.Module], Callable[[], Task]]
+NETWORKS: Mapping[str, Network] = {
     "deep-digits": (lambda: layers(64, 32, 32, 10, unit=nn.ReLU), digits),
     "cnn-digits": (convolution, lambda: digits(image=True)),
     "planted-relu": (lambda: layers(20, 64, 64, 1, unit=nn.ReLU), planted),
@@ -140,10 +141,10 @@ class Outcome(NamedTuple):
     seconds: float
 
 
-def run(name: str, method: Method, seed: int) -> Outcome:
+def run(network: Network, method: Method, seed: int) -> Outcome:
     """Train one network."""
     torch.manual_seed(seed)
-    make, load = NETWORKS[name]
+    make, load = network
     module, task = make(), load()
     order = np.random.default_rng(99).permutation(len(task.inputs))
     cut = len(order) // 5
@@ -168,32 +169,40 @@ def mean(runs: list[Outcome]) -> Outcome:
     return Outcome(*(math.exp(sum(map(math.log, column)) / len(runs)) for column in columns))
 
 
-def row(name: str, seeds: int) -> dict[str, Outcome]:
+def row(
+    network: Network, seeds: int, metrics: Mapping[str, Method], peers: Mapping[str, list[Method]]
+) -> dict[str, Outcome]:
     """Return the outcomes of every method on a network."""
-    outcomes = {key: mean([run(name, method, s) for s in range(seeds)]) for key, method in METRICS.items()}
-    for key, rates in PEERS.items():
-        outcomes[key] = min(mean([run(name, method, s) for s in range(seeds)]) for method in rates)
+    outcomes = {key: mean([run(network, method, s) for s in range(seeds)]) for key, method in metrics.items()}
+    for key, rates in peers.items():
+        outcomes[key] = min(mean([run(network, method, s) for s in range(seeds)]) for method in rates)
     return outcomes
 
 
-def main() -> None:
-    """Print a line per network."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--networks", default=",".join(NETWORKS), help="names, separated by commas, or held-out")
+def compare(
+    description: str,
+    networks: Mapping[str, Network],
+    held_out: Sequence[str],
+    metrics: Mapping[str, Method],
+    peers: Mapping[str, list[Method]],
+) -> None:
+    """Read the command line and print three lines per network."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", default=",".join(networks), help="names, separated by commas, or held-out")
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    chosen = HELD_OUT if options.networks == "held-out" else options.networks.split(",")
-    columns = [*METRICS, *PEERS]
+    chosen = held_out if options.networks == "held-out" else options.networks.split(",")
+    columns = [*metrics, *peers]
     print(f"{'ten passes, geometric means':34}" + "".join(f"{key:>12}" for key in columns))
     for name in chosen:
-        outcomes = row(name, options.seeds)
-        mark = " (held out)" if name in HELD_OUT else ""
+        outcomes = row(networks[name], options.seeds, metrics, peers)
+        mark = " (held out)" if name in held_out else ""
         for title, field, digits_ in (("train", 0, ".4f"), ("held back", 1, ".3f"), ("seconds", 2, ".1f")):
             cells = "".join(f"{outcomes[key][field]:12{digits_}}" for key in columns)
             print(f"{name + mark:24}{title:10}{cells}", flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    compare(str(__doc__), NETWORKS, HELD_OUT, METRICS, PEERS)

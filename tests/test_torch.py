@@ -173,6 +173,39 @@ def test_vamo_without_a_learning_rate_needs_no_tuning() -> None:
         assert np.abs(module.weight.detach().numpy()[0] - best).max() < 1e-4
 
 
+def test_the_best_point_on_held_back_samples_can_be_kept() -> None:
+    """As docs/torch has it: 16 weights fitted to 20 noisy samples are best for others before they fit these."""
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(220, 16, generator=generator, dtype=torch.float64)
+    outputs = inputs[:, 0] + torch.randn(220, generator=generator, dtype=torch.float64)
+    module = torch.nn.Linear(16, 1, bias=False, dtype=torch.float64)
+    torch.nn.init.zeros_(module.weight)
+    optimizer = bridge.VAMO(module.parameters(), n_samples=20)
+
+    def held_back() -> float:
+        with torch.no_grad():
+            return squared(module(inputs[20:]), outputs[20:]).mean().item()
+
+    best, kept = held_back(), None
+    for step in range(120):
+        optimizer.step(lambda idx: squared(module(inputs[idx]), outputs[idx]))
+        if step % 2 and held_back() < best:
+            best, kept = held_back(), {name: value.clone() for name, value in module.state_dict().items()}
+    assert kept is not None
+    assert held_back() > 1.2 * best
+    module.load_state_dict(kept)
+    assert held_back() == best
+
+
+def test_weight_decay_as_a_term_of_the_loss_is_ridge_regression() -> None:
+    module, weight = linear(), 0.2
+    optimizer = bridge.VAMO(module.parameters(), n_samples=N)
+    for _ in range(600):
+        optimizer.step(lambda idx: closure_of(module)(idx) + weight * module.weight.square().sum())
+    ridge = np.linalg.solve(ROWS.T @ ROWS + N * weight * np.eye(D), ROWS.T @ TARGETS)
+    assert np.abs(module.weight.detach().numpy()[0] - ridge).max() < 1e-4
+
+
 def test_vamo_takes_the_metric_of_the_layers_that_are_trained() -> None:
     module = network()
     module[0].bias.requires_grad_(False)

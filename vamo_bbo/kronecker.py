@@ -36,7 +36,7 @@ __all__ = ["LARGEST_SIDE", "Kronecker"]
 LARGEST_SIDE = EXACT_BELOW
 """Longest side that gets a basis unless asked otherwise: for the same bits on any number of threads."""
 
-POWER, SHARE = 1.0, 0.1
+POWER, SHARE = 1.0, 0.03
 """p and delta, chosen on development networks (docs/finite_sums)."""
 
 
@@ -106,7 +106,8 @@ class Kronecker:
     Against SOAP: gradients are centered by their running mean, averages run over passes instead of a fixed decay,
     V + rho is not under a square root (p = 1: the metric is an estimate of the Fisher information, whose scale the
     measured step finds; with 1/2 it was slower), and V is carried over to new bases by the squared overlaps with the
-    old ones, exactly as far as the rotated covariance was diagonal.
+    old ones, exactly as far as the rotated covariance was diagonal. SOAP's step has its own gradient in V; here
+    ``scalars["metric_share"]`` says what one more gradient weighs, by which the solver shortens a step.
 
     References
     ----------
@@ -195,7 +196,7 @@ class Kronecker:
             squares = block.of(arrays["rotated"])
             squares *= 1.0 - share
             squares += weight * np.square(self._turn(arrays, block, matrix), dtype=np.float64)
-        scalars["sketch_known"] = known + 1.0
+        scalars["sketch_known"], scalars["sketch_batch"] = known + 1.0, batch_size
 
     def _start(self, arrays: Arrays) -> None:
         """Begin with the coordinates as bases."""
@@ -215,8 +216,10 @@ class Kronecker:
                 turned = product(overlap, squares) if name.startswith("left") else product(squares, overlap.T)
                 squares[...] = turned
                 basis[...] = vectors
-        rotated = arrays["rotated"]
-        floor = SHARE * float(rotated.sum()) / max(1.0, scalars.get("sketch_known", 0.0))
+        rotated, known = arrays["rotated"], max(1.0, scalars.get("sketch_known", 0.0))
+        # b / K: the weight of a step's own gradient, as one more, in P.
+        scalars["metric_share"] = scalars.get("sketch_batch", 0.0) / known
+        floor = SHARE * float(rotated.sum()) / known
         # No gradient differs from another: nothing to precondition by.
         arrays["metric"][...] = (rotated + floor) ** -POWER if floor > 0 else 1.0
 

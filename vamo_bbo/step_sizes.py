@@ -12,6 +12,9 @@ is above they make way and are too short. (The sign of the correlation of *succe
 the N^2 products of N steps: it was often a coin's, and on networks it said "noise" while the steps of a pass made way.
 In the first half pass it decides all the same unless a network is trained: the steps of every run make way there, and
 with the longer ones of that rule 1e-2 of the gap took a third more passes on large sums.)
+On a network the same ratio, over a threshold of 1.1, also says how far c moves: by its fourth root at each of the four
+refreshes of a pass. Networks start on plateaus, where gradients are nearly all noise and c falls, and leave them at a
+ratio of ten; by a tenth at a time c was back after five passes.
 Where every sample can be fitted the noise vanishes by itself, and long steps that undo each other are still the
 fastest: once the variance of the mini-batch gradients, from the differences of successive ones, has stayed below a
 tenth of its largest value, c grows whenever it is lower than ever.
@@ -102,8 +105,9 @@ class MeasuredStep:
         Probes after each refresh of the preconditioner.
     network : bool, default False
         The metric is one per layer of a network. A gradient larger than those it was made of may blow it up: every step
-        longer than ``outlier`` says is cut, not only those with c beyond its range. And steps make way under noise from
-        the first one on: the sum of a pass's steps decides in the first half pass, too.
+        longer than ``outlier`` says is cut, not only those with c beyond its range. Steps make way under noise from the
+        first one on: the sum of a pass's steps decides in the first half pass, too. Later, how far it exceeds
+        ``undone`` decides how far c moves, within ``shrink`` and ``jump``.
     shrink, grow : float, default 0.8, 1.1
         Factors of c.
     early_shrink, early_grow : float, default 0.7, 1.3
@@ -120,7 +124,7 @@ class MeasuredStep:
     strong : float, default 0.25
         Correlation of successive steps above which c doubles.
     jump : float, default 2
-        Largest factor by which a long step grows when the measured curvature falls.
+        Largest factor by which a long step grows when the measured curvature falls, and c of a network at a refresh.
     long_grow, long_shrink : float, default 1.2, 0.5
         Factors of c for long steps that lower f on the check sample, or do not.
     outlier : float, default 10
@@ -251,15 +255,21 @@ class MeasuredStep:
         if strong:
             scalars["step_factor"] = 2.0 * share
         elif not long:  # what long steps do is for `judge` to say
-            shrink, grow = (self.early_shrink, self.early_grow) if early else (self.shrink, self.grow)
-            if early and not self.network:
-                undone = products < 0
-            else:
-                undone = scalars.get("drift_products", 0.0) < self.undone * scalars.get("drift_squares", 0.0)
-            factor = self.early_grow if vanishing else shrink if undone else grow
+            factor = self.early_grow if vanishing else self._factor(scalars, products, early=early)
             scalars["step_factor"] = min(self.highest, max(self.lowest, share * factor))
         if not early:
             self._settle(scalars, reduced or self.reduced)
+
+    def _factor(self, scalars: dict[str, float], products: float, *, early: bool) -> float:
+        """Return what c is multiplied by at a refresh."""
+        squares = scalars.get("drift_squares", 0.0)
+        way = scalars.get("drift_products", 0.0) / squares / self.undone if squares > 0 else math.inf
+        if early:
+            undone = way < 1.0 if self.network else products < 0
+            return self.early_shrink if undone else self.early_grow
+        if not self.network:
+            return self.shrink if way < 1.0 else self.grow
+        return min(self.jump, max(self.shrink, math.pow(max(0.0, way), 1.0 / REFRESHES)))
 
     def _settle(self, scalars: dict[str, float], reduced: bool) -> None:
         """Keep c below its ceiling, which is moved once in ``REFRESHES`` calls: about once a pass."""

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -202,25 +203,37 @@ def tuned(
         stored: dict[str, list[float]] = store.once(key, compute)
         return [dict(zip(stored, values, strict=True)) for values in zip(*stored.values(), strict=True)]
 
-    scores = {
-        (rate, decay): float(np.mean([last(one(rate, decay, seed), score) for seed in tune]))
-        for decay in method.decays
-        for rate in method.rates
-    }
-    rate, decay = min(scores, key=lambda choice: scores[choice])
+    def mean_score(choice: tuple[float, bool]) -> float:
+        return float(np.mean([last(one(*choice, seed), score) for seed in tune]))
+
+    choices = [(rate, decay) for decay in method.decays for rate in method.rates]
+    rate, decay = min(choices, key=mean_score) if len(choices) > 1 else choices[0]
     edge = len(method.rates) > 1 and rate in (min(method.rates), max(method.rates))
     return {
         "rate": rate,
         "decay": decay,
         "edge": edge,
         "runs": [one(rate, decay, seed) for seed in report],
-        "scores": scores,
     }
 
 
 def finals(result: Mapping[str, Any], name: str) -> np.ndarray:
     """Return the last value of ``name`` of every reported run."""
     return np.array([last(rows, name) for rows in result["runs"]])
+
+
+def mean_and_half_width(values: np.ndarray) -> tuple[float, float]:
+    """Return the mean and the half width of its 95 % interval, by Student's t."""
+    width = float(stats.t.ppf(0.975, len(values) - 1)) * float(np.std(values, ddof=1)) / len(values) ** 0.5
+    return float(np.mean(values)), width
+
+
+def solver_megabytes(solver: Any, data: FiniteSum, x0: np.ndarray) -> float:
+    """Return the megabytes of all arrays that a solver keeps, x and the copy of its last good value included."""
+    info = Objective(data, size=x0.size, dtype=x0.dtype).info
+    specs = solver.arrays(info, x0.size)
+    kinds = [x0.dtype if spec.dtype == "x" else np.dtype(spec.dtype) for spec in specs]
+    return sum(math.prod(spec.shape) * kind.itemsize for spec, kind in zip(specs, kinds, strict=True)) / 2**20
 
 
 def median_range(values: np.ndarray) -> str:
@@ -284,9 +297,11 @@ __all__ = [
     "columns",
     "finals",
     "last",
+    "mean_and_half_width",
     "median_range",
     "rst_table",
     "save",
+    "solver_megabytes",
     "table",
     "trace",
     "tuned",

@@ -57,7 +57,7 @@ class Classifier(torch.nn.Module):
 
 def setting() -> tuple[Classifier, Callable[[torch.Tensor], torch.Tensor]]:
     """Return the model and ``closure(idx)``."""
-    texts, labels = sentences(SAMPLES, 0)
+    texts, labels = sentences(SAMPLES)
     encoded, targets, model = tokens(texts, LENGTH), torch.tensor(labels), Classifier()
 
     def closure(idx: torch.Tensor) -> torch.Tensor:

@@ -35,8 +35,8 @@ TOKENS = 32
 WIDTH = 384
 
 
-def sentences(train: int, test: int, seed: int = 0) -> tuple[list[str], np.ndarray]:
-    """Return ``train + test`` sentences with abs(score) >= 1, shuffled, and labels: 1 for positive."""
+def sentences(count: int | None = None, seed: int = 0) -> tuple[list[str], np.ndarray]:
+    """Return sentences with abs(score) >= 1, shuffled (9,173, or the first ``count``), and labels: 1 for positive."""
     with zipfile.ZipFile(fetch(VADER)) as outer:
         name = next(n for n in outer.namelist() if n.endswith("hutto_ICWSM_2014.tar.gz"))
         packed = outer.read(name)
@@ -46,7 +46,7 @@ def sentences(train: int, test: int, seed: int = 0) -> tuple[list[str], np.ndarr
         assert file is not None
         rows = [line.split("\t") for line in file.read().decode("latin-1").splitlines() if line.count("\t") >= 2]
     clear = [(text, float(score) > 0) for _, score, text, *_ in rows if abs(float(score)) >= 1]
-    order = np.random.default_rng(seed).permutation(len(clear))[: train + test]
+    order = np.random.default_rng(seed).permutation(len(clear))[:count]
     return [clear[i][0] for i in order], np.array([clear[i][1] for i in order], dtype=np.int64)
 
 
@@ -72,47 +72,41 @@ def tokens(texts: list[str], length: int = TOKENS) -> dict[str, torch.Tensor]:
     return {name: encoded[name] for name in ("input_ids", "attention_mask")}
 
 
-def cached_states(train: int, test: int) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
-    """Return what enters the last layer norm, the labels, and the pretrained bias and norm.
+def cached_states() -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what enters the last layer norm, (n, TOKENS, 385) with the mask as last channel, and the labels.
 
-    The states, (n, TOKENS, 385), lack the last bias, and their last channel is the mask. They are computed once (a
-    minute or two) and kept in the cache folder.
+    They are computed once for all sentences (a minute or two) and kept in the cache folder.
     """
-    texts, labels = sentences(train, test)
-    path = cache_dir() / f"minilm-{train}-{test}-{TOKENS}.npz"
+    texts, labels = sentences()
+    path = cache_dir() / f"minilm-{len(texts)}-{TOKENS}.npy"
     if not path.exists():
         encoded, model = tokens(texts), encoder()
         kept: list[torch.Tensor] = []
-        last = model.encoder.layer[-1].output
-        last.LayerNorm.register_forward_pre_hook(lambda module, inputs: kept.append(inputs[0] - last.dense.bias))
+        norm = model.encoder.layer[-1].output.LayerNorm
+        norm.register_forward_pre_hook(lambda module, inputs: kept.append(inputs[0].half()))
         with torch.no_grad():
             for lo in range(0, len(texts), 64):
                 model(**{k: v[lo : lo + 64] for k, v in encoded.items()})
-        states = torch.cat([torch.cat(kept), encoded["attention_mask"][:, :, None].float()], dim=2)
-        named = {"bias": last.dense.bias, "weight": last.LayerNorm.weight, "shift": last.LayerNorm.bias}
-        np.savez(path, states=states.numpy().astype(np.float16), **{k: v.detach().numpy() for k, v in named.items()})
-    stored = np.load(path)
-    pretrained = {k: torch.tensor(stored[k]) for k in ("bias", "weight", "shift")}
-    return torch.tensor(stored["states"].astype(np.float32)), torch.tensor(labels), pretrained
+        np.save(path, torch.cat([torch.cat(kept), encoded["attention_mask"][:, :, None].half()], dim=2).numpy())
+    return torch.tensor(np.load(path)), torch.tensor(labels)
 
 
 class Tail(torch.nn.Module):
     """The end of the encoder on cached states: last bias, last layer norm, mean pooling and a linear head.
 
-    All of it is trained: 1,922 parameters. The head starts at zero.
+    All of it is trained: 1,922 parameters. The head, and what the bias changes by, start at zero.
     """
 
-    def __init__(self, pretrained: dict[str, torch.Tensor]) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.bias = torch.nn.Parameter(pretrained["bias"].clone())
-        self.norm = torch.nn.LayerNorm(WIDTH, eps=1e-12)
-        self.norm.load_state_dict({"weight": pretrained["weight"], "bias": pretrained["shift"]})
-        self.head = torch.nn.Linear(WIDTH, 2)
+        self.shift = torch.nn.Parameter(torch.zeros(WIDTH))
+        self.norm, self.head = encoder().encoder.layer[-1].output.LayerNorm, torch.nn.Linear(WIDTH, 2)
         torch.nn.init.zeros_(self.head.weight)
         torch.nn.init.zeros_(self.head.bias)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return the logits, (batch, 2), of states with the mask as last channel."""
+        inputs = inputs.float()
         states, mask = inputs[..., :WIDTH], inputs[..., WIDTH:]
-        states = self.norm(states + self.bias)
+        states = self.norm(states + self.shift)
         return self.head((states * mask).sum(1) / mask.sum(1))
