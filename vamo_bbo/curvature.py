@@ -29,6 +29,7 @@ __all__ = ["Curvature", "curvature_in"]
 
 SHORT = 1e-3
 """Length of a short probe in steps."""
+WARM = 4
 ENOUGH = 8
 """Short probes from which on their tail is judged."""
 NAMES = ("n_short_probes", "n_far_probes")
@@ -96,7 +97,8 @@ class Curvature:
         nearest, rate = math.sqrt(float(np.finfo(x.dtype).eps)), scalars.get("learning_rate")
         if rate is None:
             return 1e4 * nearest * (1.0 + size) / norm if x.dtype.itemsize == 8 else nearest * (1.0 + size) / norm
-        return max(rate if self._far(scalars) else SHORT * rate, nearest * size / norm)
+        far = self._far(scalars) or scalars.get("n_short_probes", 0.0) < WARM
+        return max(rate if far else SHORT * rate, nearest * size / norm)
 
     def record(self, arrays: dict[str, Array], scalars: dict[str, float], curvature: float) -> None:
         """Take a probe's curvature; one that is not positive is left out."""

@@ -189,7 +189,7 @@ class GradientTable:
             return ["start", *stages] if step == 0 and self.preconditioner is not None else stages
         passes, refreshed = ctx.n_batches, int(ctx.scalars.get("refreshed", 0.0))
         if self.step.probes(step, refreshed):
-            stages.append("trial")
+            stages += ["trial"] * (1 + int(ctx.scalars.get("looks", 0.0)))
         if step % passes == 0 or self.step.checks(ctx.scalars, step, passes):
             stages.insert(0, "check")
         if step == 0 and self.preconditioner is not None:
@@ -230,8 +230,10 @@ class GradientTable:
             self._choose_units(ctx, got)
             return None
         if "trial" in got:
-            self._probe(ctx, got["trial"])
             gradient = ctx.arrays["held"]
+            if self._probe(ctx, got["trial"]):
+                self._place_trial(ctx, gradient)
+                return None
         else:
             measured = got["gradient"].gradient
             assert measured is not None
@@ -288,7 +290,7 @@ class GradientTable:
             assert there is not None
             curvature = curvature_in(metric, here, there - here, ctx.arrays[at] - x)
             promises.append(float(here @ metric(here)) / curvature if curvature > 0 else math.inf)
-        if promises[0] < promises[1]:
+        if promises[0] < 1.2 * promises[1]:
             for name, values in plain[0].items():
                 ctx.arrays[name][...] = values
             ctx.scalars.update(plain[1])
@@ -323,13 +325,16 @@ class GradientTable:
             trial.clip(ctx.info.lower, ctx.info.upper, out=trial)
         ctx.state.versions[name] += 1
 
-    def _probe(self, ctx: Context, trial: Measured) -> None:
-        """Measure the mini-batch's curvature in the metric and set the step size."""
+    def _probe(self, ctx: Context, trial: Measured) -> bool:
+        """Measure the mini-batch's curvature in the metric and set the step size; return whether to look farther."""
         assert self.step is not None
         assert trial.gradient is not None
         held, moved = ctx.arrays["held"], ctx.arrays["trial"] - ctx.arrays["x"]
         curvature = curvature_in(partial(self.metric, ctx), held, trial.gradient - held, moved)
-        self.step.record(ctx.arrays, ctx.scalars, curvature)
+        if self.step.looks_again(ctx.arrays, ctx.scalars, ctx.step, curvature, float(moved @ trial.gradient) > 0):
+            ctx.state.cache.pop("gradient_now", None)  # its stages are others now
+            return True
+        return False
 
     def coefficient(self, ctx: Context) -> float | Array:
         """Return a: a number, or one per direction for projections."""

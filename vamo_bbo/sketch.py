@@ -67,7 +67,7 @@ BUFFER, EXACT_BUFFER = 3, 64
 OWN_MEAN = 8
 """Gradients from which on they are centered by their own mean rather than by a running one."""
 
-UNLIKE = 10.0
+UNLIKE = 1.0
 """Ratio of the upper to the lower quartile of the deviations of the gradient's coordinates from which on they are taken
 to have units of their own. In the sums and small networks of docs/benchmarks and others it is 1.2 to 7, for features of
 sizes spread evenly from 0.01 to 100, and for the raw breast cancer data, 70 and more. The range tells them not apart:
@@ -275,11 +275,11 @@ class Guided:
         rows -= mean if own else center
         weight = scalars["sketch_batch"] / (m - 1 if own else m)
         energy = weight * float(np.einsum("ij,ij->", rows, rows, dtype=np.float64))
-        weight *= share
         recent = m / (min(known, SMOOTH) + m)
         level = scalars["sketch_level"] = (1.0 - recent) * scalars.get("sketch_level", 0.0) + recent * energy
-        for name, moment in (("sketch_trace", energy), ("sketch_levels", level), ("sketch_squares", level * level)):
-            scalars[name] = (1.0 - share) * scalars.get(name, 0.0) + share * moment
+        unit = 1.0 / level if level > 0 else 0.0
+        weight *= share * unit
+        scalars["sketch_trace"] = (1.0 - share) * scalars.get("sketch_trace", 0.0) + share * energy * unit
         scalars["sketch_known"] = known + m
         if "covariance" in arrays:
             covariance = arrays["covariance"]
@@ -329,7 +329,8 @@ class Guided:
         noise = self._sampling_error(scalars)
         floor = noise + (float(spectrum[-1]) if q < size else 0.0)
         # b / K: the weight of one more mini-batch gradient in P.
-        scalars["metric_share"] = scalars["sketch_batch"] * noise / scalars["sketch_trace"] if noise > 0 else 0.0
+        level = scalars["sketch_level"] * scalars["sketch_trace"]
+        scalars["metric_share"] = scalars["sketch_batch"] * noise / level if noise > 0 else 0.0
         if not floor > 0:  # no gradient differs from another: nothing to precondition by
             scalars["sketch_floor"] = 1.0
             arrays["shrinkage"][...] = 0.0
@@ -351,19 +352,15 @@ class Guided:
         plain["covariance"] = arrays["covariance"] / np.outer(units, units)
         found = dict(scalars)
         ratio = float(np.trace(plain["covariance"])) / scalars["sketch_trace"]
-        for name, power in (("trace", 1), ("level", 1), ("levels", 1), ("squares", 2)):
-            found[f"sketch_{name}"] *= ratio**power
+        plain["covariance"] /= ratio
+        found["sketch_level"] *= ratio
         self.refresh(plain, found, scalars["sketch_memory"])
         return plain, found
 
     @staticmethod
     def _sampling_error(scalars: Scalars) -> float:
         """Return rho: the trace over the number of gradients that count, those of the largest level."""
-        levels = scalars.get("sketch_levels", 0.0)
-        if not levels > 0:
-            return 0.0
-        uneven = scalars["sketch_squares"] / levels**2
-        return uneven * scalars["sketch_trace"] / max(1.0, scalars["sketch_known"])
+        return scalars.get("sketch_trace", 0.0) / max(1.0, scalars.get("sketch_known", 0.0))
 
     def apply(self, arrays: Arrays, scalars: Scalars, v: Array) -> Array:
         """Return ``P^-1 v``."""

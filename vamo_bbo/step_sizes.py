@@ -56,6 +56,8 @@ little is known: refreshes come whenever the number of steps has grown by about 
 FIRST_REFRESH = 8
 """Steps before the first refresh, and fewest between two."""
 
+FARTHER, LOOKS = 10.0, 10
+
 
 def refresh_interval(n_batches: int) -> int:
     """Return the most steps between two refreshes: a quarter of a pass of ``n_batches`` steps, at least 8.
@@ -184,6 +186,20 @@ class MeasuredStep:
         self.curvature.record(arrays, scalars, curvature)
         self.update(arrays, scalars)
 
+    def looks_again(self, arrays, scalars, step, curvature, overshot) -> bool:
+        """Take a probe; return whether another one is to look as far as the first step is going to be."""
+        looks = scalars.pop("looks", 0.0)
+        if looks:
+            before = self.curvature.value(arrays, scalars)
+            if overshot:
+                curvature = min(max(curvature, looks * before), FARTHER * before)
+                scalars["n_short_probes"] -= 1.0
+        self.record(arrays, scalars, curvature)
+        if step < self.warm_up and looks < LOOKS and (overshot or (step == 0 and not looks)):
+            scalars["looks"] = looks + 1.0
+            return True
+        return False
+
     def update(self, arrays: dict[str, Array], scalars: dict[str, float]) -> None:
         """Set ``learning_rate`` from what is known; a long step at most doubles, and c takes the rest."""
         curvature = self.curvature.value(arrays, scalars)
@@ -303,7 +319,10 @@ class MeasuredStep:
         if "suspected" not in ctx.scalars:
             return (Request("check", CheckValue(), ctx.anchor("x"), (check_batch(n),), stream),)
         places = {"check": "x", "good": "checked"}
-        return tuple(Request(k, CheckValue(), ctx.anchor(at), ctx.full_pass(), stream) for k, at in places.items())
+        used = max(check_batch(n).size, ctx.step * ctx.batch_size)  # judging is to cost no more than what is judged
+        few = used < min(n, ctx.info.chunk_size)
+        batches = (Batch("fixed", 0, 0, used),) if few else ctx.full_pass()
+        return tuple(Request(k, CheckValue(), ctx.anchor(at), batches, stream) for k, at in places.items())
 
     def judge(self, ctx: Context, got: Mapping[str, Measured]) -> bool:
         """Keep a good x; return to the last one, with a quarter of the step, from a point that is worse than the start.
