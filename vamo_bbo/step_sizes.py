@@ -208,7 +208,7 @@ class MeasuredStep:
         before, share = scalars.get("learning_rate", math.inf), self.share(scalars)
         if self.is_long(scalars) and share > self.jump * before * 3.0 * curvature:
             share = scalars["step_factor"] = max(self.lowest, self.jump * before * 3.0 * curvature)
-        scalars["learning_rate"] = share / (3.0 * curvature)
+        scalars["learning_rate"] = min(share / (3.0 * curvature), self.jump * scalars.get("rate_before", math.inf))
 
     def share(self, scalars: dict[str, float]) -> float:
         """Return c."""
@@ -221,7 +221,7 @@ class MeasuredStep:
     def cut(self, scalars: dict[str, float], square: float) -> float:
         """Return the factor of a step whose squared length in the metric is ``square``: less than 1 for outliers."""
         largest = self.outlier * self.outlier * scalars.get("typical_square", math.inf)
-        may = self.network or self.is_long(scalars)
+        may = True
         return math.sqrt(largest / square) if may and square > largest else 1.0
 
     def follow(
@@ -253,6 +253,7 @@ class MeasuredStep:
 
         ``early``: in the first half pass. ``reduced``: estimates have most of their noise removed.
         """
+        scalars["rate_before"] = scalars.get("learning_rate", math.inf)
         products, squares = scalars.get("step_products", 0.0), scalars.get("step_squares", 0.0)
         if squares > 0:
             scalars["typical_square"] = squares / max(1.0, scalars.get("step_count", 0.0))
