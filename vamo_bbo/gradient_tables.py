@@ -41,6 +41,9 @@ SINGLE = 1000
 MEMORY = 4
 """Passes over the data that the preconditioner remembers."""
 
+PROMISE = 1.2
+"""So many times as much a step must promise in units of the variables' own for these to be used."""
+
 Storage = Literal["gradients", "projections", "none"]
 
 
@@ -276,7 +279,7 @@ class GradientTable:
         return guided.without_units(ctx.arrays, ctx.scalars) if isinstance(guided, Guided) else None
 
     def _choose_units(self, ctx: Context, got: Mapping[str, Measured]) -> None:
-        """Go on without units of the variables' own if a step promises more there: a mini-batch's g' P^-1 g / L."""
+        """Go on without units of the variables' own unless a step promises more in them: a batch's g' P^-1 g / L."""
         plain, here, x = self._without_units(ctx), got["here"].gradient, ctx.arrays["x"]
         assert plain is not None
         assert here is not None
@@ -290,7 +293,7 @@ class GradientTable:
             assert there is not None
             curvature = curvature_in(metric, here, there - here, ctx.arrays[at] - x)
             promises.append(float(here @ metric(here)) / curvature if curvature > 0 else math.inf)
-        if promises[0] < 1.2 * promises[1]:
+        if promises[0] < PROMISE * promises[1]:
             for name, values in plain[0].items():
                 ctx.arrays[name][...] = values
             ctx.scalars.update(plain[1])
@@ -326,15 +329,16 @@ class GradientTable:
         ctx.state.versions[name] += 1
 
     def _probe(self, ctx: Context, trial: Measured) -> bool:
-        """Measure the mini-batch's curvature in the metric and set the step size; return whether to look farther."""
+        """Measure the mini-batch's curvature in the metric and set the step size; return whether to look again."""
         assert self.step is not None
         assert trial.gradient is not None
         held, moved = ctx.arrays["held"], ctx.arrays["trial"] - ctx.arrays["x"]
         curvature = curvature_in(partial(self.metric, ctx), held, trial.gradient - held, moved)
-        if self.step.looks_again(ctx.arrays, ctx.scalars, ctx.step, curvature, float(moved @ trial.gradient) > 0):
+        overshot = float(moved @ trial.gradient) > 0
+        again = self.step.looks_again(ctx.arrays, ctx.scalars, ctx.step, curvature, overshot=overshot)
+        if again:
             ctx.state.cache.pop("gradient_now", None)  # its stages are others now
-            return True
-        return False
+        return again
 
     def coefficient(self, ctx: Context) -> float | Array:
         """Return a: a number, or one per direction for projections."""
