@@ -265,6 +265,8 @@ class GradientTable:
             self.preconditioner.add(ctx.arrays, ctx.scalars, measured.gradient, ctx.batch_size)
         self._refresh_metric(ctx)
         plain = self._without_units(ctx)
+        if ctx.scalars.pop("units_doubted", 0.0):  # a failure led back here: they may be decided by now
+            ctx.state.cache.pop("gradient_now", None)
         if self.step is None or plain is None:
             return
         gradient = got["start0"].gradient
