@@ -43,7 +43,7 @@ def test_leading_eigenpairs_are_those_of_the_covariance(size):
     np.testing.assert_allclose(spectrum, values[::-1][:6], rtol=0.25)
     overlap = np.linalg.norm(arrays["basis"][:4] @ vectors[:, ::-1][:, :8], axis=1)
     assert overlap.min() > 0.98
-    assert 1.0 < scalars["sketch_trace"] < 1.5  # the mean of energies over their geometric mean
+    assert scalars["sketch_trace"] == pytest.approx(1.0, rel=0.15)  # gradients count by what they are among the others
 
 
 @pytest.mark.parametrize("size", [40, 600])
@@ -68,7 +68,7 @@ def test_the_metric_is_what_it_says(size):
 def test_gradients_that_fall_count_alike(size):
     """Where every sample can be fitted noise falls fast: a covariance of the few first gradients is mostly chance."""
     shares = []
-    for fall in (1.0, 0.985):
+    for fall in (1.0, 0.99):
         sketch, scalars = Guided(8), {}
         arrays = make(sketch, size)
         rng = np.random.default_rng(0)
@@ -76,7 +76,7 @@ def test_gradients_that_fall_count_alike(size):
             sketch.add(arrays, scalars, fall**k * rng.standard_normal(size), 1.0)
         sketch.refresh(arrays, scalars, math.inf)
         shares.append(arrays["spectrum"][0] / scalars["sketch_trace"])
-    assert shares[1] < 1.6 * shares[0]  # as they are, they have the spectrum of 66: 2.1 and 5.3 times as much
+    assert shares[1] < 1.6 * shares[0]  # as they are, they have the spectrum of 100: 1.8 and 3.7 times as much
 
 
 @pytest.mark.parametrize("sketch", [Guided(8), Diagonal()])

@@ -20,11 +20,10 @@ one starts near zero has no small unit, and a metric that takes it for one allow
 is scaled the less the fewer they are.
 
 Gradients count by what they are relative to the others of their time: each is divided by the root of the level
-:math:`\ell` of the energies around it, their geometric mean over 32 gradients. Where every sample can be fitted
+:math:`\ell` of the energies around it, their mean over 32 gradients. Where every sample can be fitted
 gradients fall by orders of magnitude within a pass; as they are, C would be made of the few first ones, most of its
 spectrum would be chance, and the curvature in its metric would grow without end. One among few that are a thousand
-times as large counts as 32 at most: as they are, they would be nearly all of C, and the floor above everything else. P
-is free of the scale of f.
+times as large counts as 32 at most. P is free of the scale of f.
 
 A gradient that the sketch has not seen the like of is divided by the floor, which is nearly nothing where a feature is
 rare and large: one step then overshoots by far, to where the loss is flat and nothing leads back. So a step uses the
@@ -156,15 +155,11 @@ def units_of(gradients: Array) -> FloatArray:
 
 
 def _levels(energies: FloatArray, scalars: Scalars) -> FloatArray:
-    """Return what each energy is divided by, (m,): the geometric mean over ``SMOOTH`` of them, kept in ``scalars``.
-
-    One that is more than ``SMOOTH`` times as large or small moves it no further, and counts ``SMOOTH`` at most.
-    """
-    level, levels = scalars.get("sketch_level", float(energies.mean())), np.zeros_like(energies)
-    if level > 0:
-        for k, energy in enumerate(energies.tolist()):
-            level *= min(max(energy / level, 1.0 / SMOOTH), SMOOTH) ** (1.0 / SMOOTH)
-            levels[k] = max(level, energy / SMOOTH)
+    """Return what each energy is divided by, (m,): the running mean over ``SMOOTH`` of them, kept in ``scalars``."""
+    level, levels = scalars.get("sketch_level", float(energies.mean())), np.empty_like(energies)
+    for k, energy in enumerate(energies.tolist()):
+        level += (energy - level) / SMOOTH
+        levels[k] = level
     scalars["sketch_level"] = level
     return levels
 
