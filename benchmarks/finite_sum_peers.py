@@ -8,7 +8,7 @@ average of the iterates as the answer.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numba
@@ -44,6 +44,11 @@ class Data:
     def n(self) -> int:
         """Number of samples."""
         return len(self.targets)
+
+    @property
+    def arrays(self) -> tuple[Any, ...]:
+        """What compiled code takes."""
+        return self.rows, self.targets, self.kind, self.penalty, self.weight
 
     @property
     def scale(self) -> float:
@@ -94,8 +99,9 @@ def slope(kind, p, t):
 
 
 @jit
-def value(rows, targets, kind, penalty, weight, x):
+def value(data, x):
     """Return the full objective."""
+    rows, targets, kind, penalty, weight = data
     total = 0.0
     for i in range(len(targets)):
         total += loss(kind, np.dot(rows[i], x), targets[i])
@@ -109,8 +115,9 @@ def value(rows, targets, kind, penalty, weight, x):
 
 
 @jit
-def gradient(rows, targets, kind, penalty, weight, x, order, lo, hi, out):
+def gradient(data, x, order, lo, hi, out):
     """Write the mean gradient over the samples order[lo:hi] to ``out``."""
+    rows, targets, kind, penalty, weight = data
     out[:] = 0.0
     for k in range(lo, hi):
         row = rows[order[k]]
@@ -124,64 +131,85 @@ def gradient(rows, targets, kind, penalty, weight, x, order, lo, hi, out):
             out[j] += 2.0 * weight * x[j] / (1.0 + x[j] * x[j]) ** 2
 
 
-@jit
-def run(rows, targets, kind, penalty, weight, x0, method, schedule, rate, batch, seed, looks):
-    """Return the full objective when ``looks`` gradient passes are spent (NaN after divergence), and the answer."""
-    n, d = rows.shape
-    count = -(-n // batch)
-    np.random.seed(seed)  # noqa: NPY002  (what compiled code has)
-    x, average, g, old = x0.copy(), x0.copy(), np.zeros(d), np.zeros(d)
-    m, v, mean, snapshot = np.zeros(d), np.zeros(d), np.zeros(d), x0.copy()
-    table = np.zeros((count if method == 2 else 1, d))
-    order, visits = np.random.permutation(n), np.arange(count)  # noqa: NPY002
-    values = np.full(looks.size, np.nan)
-    cost, look, t = 0.0, 0, 0
-    while look < looks.size:
-        if method == 2:
-            visits = np.random.permutation(count)  # noqa: NPY002
-        else:
-            order = np.random.permutation(n)  # noqa: NPY002
-        for position in range(count):
-            k = visits[position]
-            while look < looks.size and cost >= looks[look]:
-                values[look] = value(rows, targets, kind, penalty, weight, average if schedule == 2 else x)
-                look += 1
-            if look >= looks.size:
-                break
-            if method == 3 and t % (2 * count) == 0:  # the snapshot's gradient, every second pass
-                gradient(rows, targets, kind, penalty, weight, x, order, 0, n, mean)
-                snapshot[:] = x
-                cost += 1.0
-            lo, hi = k * n // count, (k + 1) * n // count
-            gradient(rows, targets, kind, 0 if method == 4 else penalty, weight, x, order, lo, hi, g)
-            cost += (hi - lo) / n
-            step = rate * max(0.0, 1.0 - cost / looks[-1]) if schedule == 1 else rate
-            t += 1
-            if method == 0:
-                x -= step * g
-            elif method == 1 or method == 4:
-                if method == 4:
-                    x *= 1.0 - step * weight
-                m += 0.1 * (g - m)
-                v += 0.001 * (g * g - v)
-                x -= step * (m / (1.0 - 0.9**t)) / (np.sqrt(v / (1.0 - 0.999**t)) + 1e-8)
-            elif method == 2:
-                g *= count * (hi - lo) / n
-                if t <= count:
-                    x -= step * g
-                else:
-                    x -= step * (g - table[k] + mean)
-                mean += (g - table[k]) / count
-                table[k] = g
+def loops(value: Any, gradient: Any) -> Any:
+    """Return the compiled peers for an objective.
+
+    Parameters
+    ----------
+    value, gradient : compiled functions
+        ``value(data, x)``; ``gradient(data, x, order, lo, hi, out)`` writes the mean over the samples order[lo:hi].
+
+    Returns
+    -------
+    function
+        ``run(data, smooth, decay, n, x0, method, schedule, rate, batch, seed, looks, enough)``: the full objective when
+        ``looks`` gradient passes are spent (NaN after divergence, or once it is at or below ``enough``), and the
+        answer. ``smooth`` is the data whose gradients are taken: for AdamW without the penalty, whose weight is
+        ``decay``.
+    """
+
+    @numba.njit  # not cached: what it closes over has no stable hash
+    def run(data, smooth, decay, n, x0, method, schedule, rate, batch, seed, looks, enough):
+        d = x0.size
+        count = -(-n // batch)
+        np.random.seed(seed)  # noqa: NPY002  (what compiled code has)
+        x, average, g, old = x0.copy(), x0.copy(), np.zeros(d), np.zeros(d)
+        m, v, mean, snapshot = np.zeros(d), np.zeros(d), np.zeros(d), x0.copy()
+        table = np.zeros((count if method == 2 else 1, d))
+        order, visits = np.random.permutation(n), np.arange(count)  # noqa: NPY002
+        values = np.full(looks.size, np.nan)
+        cost, look, t = 0.0, 0, 0
+        while look < looks.size:
+            if method == 2:
+                visits = np.random.permutation(count)  # noqa: NPY002
             else:
-                gradient(rows, targets, kind, penalty, weight, snapshot, order, lo, hi, old)
+                order = np.random.permutation(n)  # noqa: NPY002
+            for position in range(count):
+                k = visits[position]
+                while look < looks.size and cost >= looks[look]:
+                    values[look] = value(data, average if schedule == 2 else x)
+                    look += 1
+                if look >= looks.size or (look > 0 and values[look - 1] <= enough):
+                    return values, average if schedule == 2 else x
+                if method == 3 and t % (2 * count) == 0:  # the snapshot's gradient, every second pass
+                    gradient(data, x, order, 0, n, mean)
+                    snapshot[:] = x
+                    cost += 1.0
+                lo, hi = k * n // count, (k + 1) * n // count
+                gradient(smooth, x, order, lo, hi, g)
                 cost += (hi - lo) / n
-                x -= step * (g - old + mean)
-            if schedule == 2:  # Shamir & Zhang 2013, section 4, with power 8 as in vamo
-                average += 9.0 / (t + 8.0) * (x - average)
-            if not np.isfinite(x[0]):
-                return values, x
-    return values, average if schedule == 2 else x
+                step = rate * max(0.0, 1.0 - cost / looks[-1]) if schedule == 1 else rate
+                t += 1
+                if method == 0:
+                    x -= step * g
+                elif method == 1 or method == 4:
+                    if method == 4:
+                        x *= 1.0 - step * decay
+                    m += 0.1 * (g - m)
+                    v += 0.001 * (g * g - v)
+                    x -= step * (m / (1.0 - 0.9**t)) / (np.sqrt(v / (1.0 - 0.999**t)) + 1e-8)
+                elif method == 2:
+                    g *= count * (hi - lo) / n
+                    if t <= count:
+                        x -= step * g
+                    else:
+                        x -= step * (g - table[k] + mean)
+                    mean += (g - table[k]) / count
+                    table[k] = g
+                else:
+                    gradient(data, snapshot, order, lo, hi, old)
+                    cost += (hi - lo) / n
+                    x -= step * (g - old + mean)
+                if schedule == 2:  # Shamir & Zhang 2013, section 4, with power 8 as in vamo
+                    average += 9.0 / (t + 8.0) * (x - average)
+                if not np.isfinite(x[0]):
+                    return values, x
+        return values, average if schedule == 2 else x
+
+    return run
+
+
+run = loops(value, gradient)
 
 
 def rates(data: Data, method: int) -> list[float]:
@@ -193,15 +221,15 @@ def rates(data: Data, method: int) -> list[float]:
 
 def peer(data: Data, method: int, schedule: int, rate: float, seed: int, looks: Any) -> tuple[Any, Any]:
     """Return the values at ``looks`` and the answer of one run of a peer."""
+    smooth = replace(data, penalty=0) if METHODS[method] == "AdamW" else data
     return run(
-        data.rows, data.targets, data.kind, data.penalty, data.weight, data.x0,
-        method, schedule, rate, BATCH, seed, looks,
+        data.arrays, smooth.arrays, data.weight, data.n, data.x0, method, schedule, rate, BATCH, seed, looks, -math.inf
     )  # fmt: skip
 
 
 def full(data: Data, x: Any) -> float:
     """Return the objective."""
-    return float(value(data.rows, data.targets, data.kind, data.penalty, data.weight, x))
+    return float(value(data.arrays, x))
 
 
 def descend(data: Data, x: Any, *, maxiter: int, trace: list[float] | None = None) -> tuple[float, Any]:
@@ -211,7 +239,7 @@ def descend(data: Data, x: Any, *, maxiter: int, trace: list[float] | None = Non
     def objective(z: Any) -> tuple[float, Any]:
         nonlocal best
         out = np.zeros_like(z)
-        gradient(data.rows, data.targets, data.kind, data.penalty, data.weight, z, order, 0, data.n, out)
+        gradient(data.arrays, z, order, 0, data.n, out)
         found = full(data, z)
         best = min(best, found)
         if trace is not None:

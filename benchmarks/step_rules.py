@@ -54,6 +54,7 @@ def batch_value(rows, targets, kind, penalty, weight, x, order, lo, hi):
 def run(rows, targets, kind, penalty, weight, x0, rule, seed, looks):
     """Return the full objective at ``looks`` gradient passes: of the iterate and of the average."""
     n, d = rows.shape
+    data = (rows, targets, kind, penalty, weight)
     count = -(-n // 8)
     np.random.seed(seed)  # noqa: NPY002  (what compiled code has)
     x, average, g, trial = x0.copy(), x0.copy(), np.zeros(d), x0.copy()
@@ -65,13 +66,13 @@ def run(rows, targets, kind, penalty, weight, x0, rule, seed, looks):
         order = np.random.permutation(n)  # noqa: NPY002
         for k in range(count):
             while look < looks.size and cost >= looks[look]:
-                found[0, look] = peers.value(rows, targets, kind, penalty, weight, x)
-                found[1, look] = peers.value(rows, targets, kind, penalty, weight, average)
+                found[0, look] = peers.value(data, x)
+                found[1, look] = peers.value(data, average)
                 look += 1
             if look >= looks.size or not np.isfinite(x[0]):
                 return found
             lo, hi = k * n // count, (k + 1) * n // count
-            peers.gradient(rows, targets, kind, penalty, weight, x, order, lo, hi, g)
+            peers.gradient(data, x, order, lo, hi, g)
             cost += (hi - lo) / n
             t += 1
             power = np.dot(g, g)

@@ -12,6 +12,11 @@ A short probe measures the curvature where x is. At a kink
 (ReLU, absolute values) it does not: the gradient jumps by the same amount however short the probe, and L grows like one
 over its length, but only in the few probes that cross a kink. So where short probes have such a heavy tail, every other
 one is as long as the step itself, and those count: what jumps matter is then what the step meets.
+
+At the start x may be where the loss is next to linear (a robust loss far from its minimum, an unlikely label). The
+curvature is nearly nothing there, and a step of 1/L goes anywhere. So the first probes look as far as a step goes, and
+in the first step as often as the mini-batch's own slope has changed its sign there
+(:meth:`~vamo_bbo.step_sizes.MeasuredStep.looks_again`).
 """
 
 from __future__ import annotations
@@ -29,6 +34,8 @@ __all__ = ["Curvature", "curvature_in"]
 
 SHORT = 1e-3
 """Length of a short probe in steps."""
+WARM = 4
+"""Probes at the start that look as far as a step goes: nothing else says whether the curvature is the same there."""
 ENOUGH = 8
 """Short probes from which on their tail is judged."""
 NAMES = ("n_short_probes", "n_far_probes")
@@ -88,7 +95,10 @@ class Curvature:
         return bool(scalars.get("kinks", 0.0)) and scalars[NAMES[0]] > scalars.get(NAMES[1], 0.0)
 
     def distance(self, x: Array, direction: Array, scalars: dict[str, float]) -> float:
-        """Return how far along ``direction`` the next probe looks: a thousandth of a step, or more against rounding."""
+        """Return how far along ``direction`` the next probe looks: a thousandth of a step, or more against rounding.
+
+        The very first one, before there is a step, looks next to x, the others at the start as far as a step.
+        """
         norm = math.sqrt(float(np.einsum("i,i->", direction, direction, dtype=np.float64)))
         if norm == 0.0 or not math.isfinite(norm):
             return 0.0
@@ -96,7 +106,8 @@ class Curvature:
         nearest, rate = math.sqrt(float(np.finfo(x.dtype).eps)), scalars.get("learning_rate")
         if rate is None:
             return 1e4 * nearest * (1.0 + size) / norm if x.dtype.itemsize == 8 else nearest * (1.0 + size) / norm
-        return max(rate if self._far(scalars) else SHORT * rate, nearest * size / norm)
+        far = self._far(scalars) or scalars.get("n_short_probes", 0.0) < WARM
+        return max(rate if far else SHORT * rate, nearest * size / norm)
 
     def record(self, arrays: dict[str, Array], scalars: dict[str, float], curvature: float) -> None:
         """Take a probe's curvature; one that is not positive is left out."""

@@ -41,6 +41,9 @@ SINGLE = 1000
 MEMORY = 4
 """Passes over the data that the preconditioner remembers."""
 
+PROMISE = 1.2
+"""So many times as much a step must promise in units of the variables' own for these to be used."""
+
 Storage = Literal["gradients", "projections", "none"]
 
 
@@ -189,7 +192,7 @@ class GradientTable:
             return ["start", *stages] if step == 0 and self.preconditioner is not None else stages
         passes, refreshed = ctx.n_batches, int(ctx.scalars.get("refreshed", 0.0))
         if self.step.probes(step, refreshed):
-            stages.append("trial")
+            stages += ["trial"] * (1 + int(ctx.scalars.get("looks", 0.0)))
         if step % passes == 0 or self.step.checks(ctx.scalars, step, passes):
             stages.insert(0, "check")
         if step == 0 and self.preconditioner is not None:
@@ -230,8 +233,10 @@ class GradientTable:
             self._choose_units(ctx, got)
             return None
         if "trial" in got:
-            self._probe(ctx, got["trial"])
             gradient = ctx.arrays["held"]
+            if self._probe(ctx, got["trial"]):
+                self._place_trial(ctx, gradient)
+                return None
         else:
             measured = got["gradient"].gradient
             assert measured is not None
@@ -260,6 +265,8 @@ class GradientTable:
             self.preconditioner.add(ctx.arrays, ctx.scalars, measured.gradient, ctx.batch_size)
         self._refresh_metric(ctx)
         plain = self._without_units(ctx)
+        if ctx.scalars.pop("units_doubted", 0.0):  # a failure led back here: they may be decided by now
+            ctx.state.cache.pop("gradient_now", None)
         if self.step is None or plain is None:
             return
         gradient = got["start0"].gradient
@@ -274,7 +281,7 @@ class GradientTable:
         return guided.without_units(ctx.arrays, ctx.scalars) if isinstance(guided, Guided) else None
 
     def _choose_units(self, ctx: Context, got: Mapping[str, Measured]) -> None:
-        """Go on without units of the variables' own if a step promises more there: a mini-batch's g' P^-1 g / L."""
+        """Go on without units of the variables' own unless a step promises more in them: a batch's g' P^-1 g / L."""
         plain, here, x = self._without_units(ctx), got["here"].gradient, ctx.arrays["x"]
         assert plain is not None
         assert here is not None
@@ -288,7 +295,7 @@ class GradientTable:
             assert there is not None
             curvature = curvature_in(metric, here, there - here, ctx.arrays[at] - x)
             promises.append(float(here @ metric(here)) / curvature if curvature > 0 else math.inf)
-        if promises[0] < promises[1]:
+        if promises[0] < PROMISE * promises[1]:
             for name, values in plain[0].items():
                 ctx.arrays[name][...] = values
             ctx.scalars.update(plain[1])
@@ -323,13 +330,17 @@ class GradientTable:
             trial.clip(ctx.info.lower, ctx.info.upper, out=trial)
         ctx.state.versions[name] += 1
 
-    def _probe(self, ctx: Context, trial: Measured) -> None:
-        """Measure the mini-batch's curvature in the metric and set the step size."""
+    def _probe(self, ctx: Context, trial: Measured) -> bool:
+        """Measure the mini-batch's curvature in the metric and set the step size; return whether to look again."""
         assert self.step is not None
         assert trial.gradient is not None
         held, moved = ctx.arrays["held"], ctx.arrays["trial"] - ctx.arrays["x"]
         curvature = curvature_in(partial(self.metric, ctx), held, trial.gradient - held, moved)
-        self.step.record(ctx.arrays, ctx.scalars, curvature)
+        overshot = float(moved @ trial.gradient) > 0
+        again = self.step.looks_again(ctx.arrays, ctx.scalars, ctx.step, curvature, overshot=overshot)
+        if again:
+            ctx.state.cache.pop("gradient_now", None)  # its stages are others now
+        return again
 
     def coefficient(self, ctx: Context) -> float | Array:
         """Return a: a number, or one per direction for projections."""

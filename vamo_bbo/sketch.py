@@ -13,18 +13,17 @@ for a memory of K gradients: directions that the sketch does not hold get the cu
 covariance's only up to a scalar; the step size measures that scalar (:mod:`vamo_bbo.step_sizes`).
 
 The floor is the same in all directions, which hides coordinates whose gradients are smaller than the largest by more
-than about :math:`\sqrt K`: features in units of their own. Where the quartiles of deviations at x0 differ by more than
-``UNLIKE``, all of this is done in units in which they do not (up to d = 200), if these promise more: a parameter whose
-gradient is small only because another one starts near zero has no small unit, and a metric that takes it for one allows
-no step at all (:mod:`vamo_bbo.gradient_tables`). Otherwise nothing is scaled: a feature
-that is small because it is rare has few samples behind its deviation, and where a penalty or the interpolation of all
-samples bounds the curvature, dividing by it goes far too far.
+than about :math:`\sqrt K`: features in units of their own. So all of this may be done in units in which the deviations
+at x0 are of one size (up to d = 200), if these promise more: a parameter whose gradient is small only because another
+one starts near zero has no small unit, and a metric that takes it for one allows no step at all
+(:mod:`vamo_bbo.gradient_tables`). A feature that is small because it is rare has few samples behind its deviation, and
+is scaled the less the fewer they are.
 
-Gradients of different size do not count alike: where every sample can be fitted their noise falls by orders of
-magnitude within a pass, C is made of the few largest, and most of its spectrum is chance. So K is the effective number
-:math:`K (\mathrm{E}\,\ell)^2 / \mathrm{E}\,\ell^2`, with :math:`\ell` the energy of the gradients smoothed over 32 of
-them (L. Kish, "Survey Sampling", 1965, for unequal weights). Smoothed, because heavy tails of single gradients
-are no sign of that: with their raw energies sums that are merely slow took longer.
+Gradients count by what they are relative to the others of their time: each is divided by the root of the level
+:math:`\ell` of the energies around it, their mean over 32 gradients. Where every sample can be fitted
+gradients fall by orders of magnitude within a pass; as they are, C would be made of the few first ones, most of its
+spectrum would be chance, and the curvature in its metric would grow without end. One among few that are a thousand
+times as large counts as 32 at most. P is free of the scale of f.
 
 A gradient that the sketch has not seen the like of is divided by the floor, which is nearly nothing where a feature is
 rare and large: one step then overshoots by far, to where the loss is flat and nothing leads back. So a step uses the
@@ -67,14 +66,8 @@ BUFFER, EXACT_BUFFER = 3, 64
 OWN_MEAN = 8
 """Gradients from which on they are centered by their own mean rather than by a running one."""
 
-UNLIKE = 10.0
-"""Ratio of the upper to the lower quartile of the deviations of the gradient's coordinates from which on they are taken
-to have units of their own. In the sums and small networks of docs/benchmarks and others it is 1.2 to 7, for features of
-sizes spread evenly from 0.01 to 100, and for the raw breast cancer data, 70 and more. The range tells them not apart:
-networks start with a few very small gradients, which grow."""
-
 SMOOTH = 32
-"""Gradients over which the level of their energy is smoothed."""
+"""Gradients over which the level of their energies is smoothed, and the most that one counts for."""
 
 GEMV_PIECE, GEMM_PIECE = 8192, 200_000
 """Multiplications in one BLAS call: OpenBLAS threads matrix-vector products above 9216 and matrix products above
@@ -138,7 +131,7 @@ def combination(coefficients: Array, basis: Array) -> Array:
 
 
 def units_of(gradients: Array) -> FloatArray:
-    """Return factors, (d,), that give coordinates of gradients, (m, d), like deviations; 1 unless most differ a lot.
+    """Return factors, (d,), that give coordinates of gradients, (m, d), like deviations; 1 where there are none.
 
     A deviation that few of the gradients make, that of a rare feature, says little of the units: it counts with the
     power k / (k + 1) for k gradients (the effective number, of their squares).
@@ -157,10 +150,18 @@ def units_of(gradients: Array) -> FloatArray:
         return units
     count = total[seen] ** 2 / np.square(squares[:, seen]).sum(axis=0)
     sizes = np.sqrt(total[seen] / np.median(total[seen])) ** (count / (count + 1.0))
-    low, high = np.quantile(sizes, (0.25, 0.75))
-    if high > UNLIKE * low:
-        units[seen] = 1.0 / sizes
+    units[seen] = 1.0 / sizes
     return units
+
+
+def _levels(energies: FloatArray, scalars: Scalars) -> FloatArray:
+    """Return what each energy is divided by, (m,): the running mean over ``SMOOTH`` of them, kept in ``scalars``."""
+    level, levels = scalars.get("sketch_level", float(energies.mean())), np.empty_like(energies)
+    for k, energy in enumerate(energies.tolist()):
+        level += (energy - level) / SMOOTH
+        levels[k] = level
+    scalars["sketch_level"] = level
+    return levels
 
 
 class Preconditioner(Protocol):
@@ -269,17 +270,17 @@ class Guided:
         known = min(known, scalars.get("sketch_memory", math.inf))
         share = m / (known + m)
         mean = np.add.reduce(rows) / rows.dtype.type(m)
-        center += center.dtype.type(share) * (mean - center)
+        center += center.dtype.type(m / (min(known, SMOOTH) + m)) * (mean - center)
         # Many gradients at once bring their own mean: the drift of the mean is then no variance.
         own = m >= OWN_MEAN
         rows -= mean if own else center
         weight = scalars["sketch_batch"] / (m - 1 if own else m)
-        energy = weight * float(np.einsum("ij,ij->", rows, rows, dtype=np.float64))
+        energies = m * weight * np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
+        levels = _levels(energies, scalars)
+        rows *= np.divide(1.0, np.sqrt(levels), where=levels > 0, out=np.zeros(m)).astype(rows.dtype)[:, None]
+        relative = np.divide(energies, levels, where=levels > 0, out=np.zeros(m))
+        scalars["sketch_trace"] = (1.0 - share) * scalars.get("sketch_trace", 0.0) + share * float(relative.mean())
         weight *= share
-        recent = m / (min(known, SMOOTH) + m)
-        level = scalars["sketch_level"] = (1.0 - recent) * scalars.get("sketch_level", 0.0) + recent * energy
-        for name, moment in (("sketch_trace", energy), ("sketch_levels", level), ("sketch_squares", level * level)):
-            scalars[name] = (1.0 - share) * scalars.get(name, 0.0) + share * moment
         scalars["sketch_known"] = known + m
         if "covariance" in arrays:
             covariance = arrays["covariance"]
@@ -328,8 +329,9 @@ class Guided:
             basis[...] = vectors.T[::-1][:q]
         noise = self._sampling_error(scalars)
         floor = noise + (float(spectrum[-1]) if q < size else 0.0)
-        # b / K: the weight of one more mini-batch gradient in P.
-        scalars["metric_share"] = scalars["sketch_batch"] * noise / scalars["sketch_trace"] if noise > 0 else 0.0
+        # b / K, and the gradient divided as the others are: the weight of one more mini-batch gradient in P.
+        count = max(1.0, scalars.get("sketch_known", 0.0))
+        scalars["metric_share"] = scalars["sketch_batch"] / (count * scalars["sketch_level"]) if noise > 0 else 0.0
         if not floor > 0:  # no gradient differs from another: nothing to precondition by
             scalars["sketch_floor"] = 1.0
             arrays["shrinkage"][...] = 0.0
@@ -351,22 +353,20 @@ class Guided:
         plain["covariance"] = arrays["covariance"] / np.outer(units, units)
         found = dict(scalars)
         ratio = float(np.trace(plain["covariance"])) / scalars["sketch_trace"]
-        for name, power in (("trace", 1), ("level", 1), ("levels", 1), ("squares", 2)):
-            found[f"sketch_{name}"] *= ratio**power
+        plain["covariance"] /= ratio
+        found["sketch_level"] *= ratio
         self.refresh(plain, found, scalars["sketch_memory"])
         return plain, found
 
     @staticmethod
     def _sampling_error(scalars: Scalars) -> float:
-        """Return rho: the trace over the number of gradients that count, those of the largest level."""
-        counted = Guided.counted(scalars) * scalars.get("sketch_known", 0.0)
-        return scalars["sketch_trace"] / max(1.0, counted) if counted else 0.0
+        """Return rho: the trace over the number of gradients."""
+        return scalars.get("sketch_trace", 0.0) / max(1.0, scalars.get("sketch_known", 0.0))
 
     @staticmethod
-    def counted(scalars: Scalars) -> float:
-        """Return the share of the gradients that count: those of the largest level, as one counts unequal weights."""
-        levels = scalars.get("sketch_levels", 0.0)
-        return levels * levels / scalars["sketch_squares"] if levels > 0 else 0.0
+    def level(scalars: Scalars) -> float:
+        """Return how many times P the covariance of the latest gradients is, those of single samples."""
+        return scalars.get("sketch_level", 0.0) or 1.0
 
     def apply(self, arrays: Arrays, scalars: Scalars, v: Array) -> Array:
         """Return ``P^-1 v``."""

@@ -59,6 +59,10 @@ little is known: refreshes come whenever the number of steps has grown by about 
 FIRST_REFRESH = 8
 """Steps before the first refresh, and fewest between two."""
 
+LOOKS, STEEPER = 10, 10.0
+"""Most further looks along one step at the start, and the factor by which one may raise the curvature. The k-th
+raises it at least k times: ten of them shorten a step by a factor of a million."""
+
 
 def refresh_interval(n_batches: int) -> int:
     """Return the most steps between two refreshes: a quarter of a pass of ``n_batches`` steps, at least 8.
@@ -104,10 +108,9 @@ class MeasuredStep:
     per_refresh : int, default 2
         Probes after each refresh of the preconditioner.
     network : bool, default False
-        The metric is one per layer of a network. A gradient larger than those it was made of may blow it up: every step
-        longer than ``outlier`` says is cut, not only those with c beyond its range. Steps make way under noise from the
-        first one on: the sum of a pass's steps decides in the first half pass, too. Later, how far it exceeds
-        ``undone`` decides how far c moves, within ``shrink`` and ``jump``.
+        The metric is one per layer of a network. Steps make way under noise from the first one on: the sum of a pass's
+        steps decides in the first half pass, too. Later, how far it exceeds ``undone`` decides how far c moves, within
+        ``shrink`` and ``jump``.
     shrink, grow : float, default 0.8, 1.1
         Factors of c.
     early_shrink, early_grow : float, default 0.7, 1.3
@@ -124,11 +127,13 @@ class MeasuredStep:
     strong : float, default 0.25
         Correlation of successive steps above which c doubles.
     jump : float, default 2
-        Largest factor by which a long step grows when the measured curvature falls, and c of a network at a refresh.
+        Largest factor by which the step size grows between two refreshes, and c of a network at one.
     long_grow, long_shrink : float, default 1.2, 0.5
         Factors of c for long steps that lower f on the check sample, or do not.
     outlier : float, default 10
-        A long step is cut at so many times the root mean square length before the last refresh.
+        A step is cut at so many times the root mean square length before the last refresh: a gradient larger than those
+        that the metric was made of may blow it up, and few samples with gradients a thousand times the others' would
+        throw x far off once a pass.
     fall, lower, higher : float, default 0.9, 0.7, 1.1
         Largest ratio of the mean squares of the estimates of two passes that counts as progress, where noise is
         reduced; factors of the ceiling of c without and with progress.
@@ -188,15 +193,39 @@ class MeasuredStep:
         self.curvature.record(arrays, scalars, curvature)
         self.update(arrays, scalars)
 
+    def looks_again(
+        self, arrays: dict[str, Array], scalars: dict[str, float], step: int, curvature: float, *, overshot: bool
+    ) -> bool:
+        """Take a probe; return whether the same step is to be probed again, at its new length.
+
+        At the start only: after the very first probe, which says nothing of how far its curvature holds, and as long as
+        the step is ``overshot``: the slope of its own mini-batch has changed its sign at its end, which no quadratic's
+        has at c = 2. What was measured at such an end replaces what was measured before.
+        """
+        looks, before = scalars.pop("looks", 0.0), self.curvature.value(arrays, scalars)
+        if looks and overshot and before is not None:
+            curvature = min(max(curvature, looks * before), STEEPER * before)
+            scalars["n_short_probes"] -= 1.0
+        self.record(arrays, scalars, curvature)
+        first = step == 0 and not looks
+        if step >= self.warm_up or looks >= LOOKS or not (overshot or first) or "learning_rate" not in scalars:
+            return False
+        scalars["looks"] = looks + 1.0
+        return True
+
     def update(self, arrays: dict[str, Array], scalars: dict[str, float]) -> None:
-        """Set ``learning_rate`` from what is known; a long step at most doubles, and c takes the rest."""
+        """Set ``learning_rate`` from what is known.
+
+        It at most doubles from one refresh to the next: c may have grown while the measured curvature was too large.
+        Of a long step c takes the rest.
+        """
         curvature = self.curvature.value(arrays, scalars)
         if curvature is None:
             return
         before, share = scalars.get("learning_rate", math.inf), self.share(scalars)
         if self.is_long(scalars) and share > self.jump * before * 3.0 * curvature:
             share = scalars["step_factor"] = max(self.lowest, self.jump * before * 3.0 * curvature)
-        scalars["learning_rate"] = share / (3.0 * curvature)
+        scalars["learning_rate"] = min(share / (3.0 * curvature), self.jump * scalars.get("rate_before", math.inf))
 
     def share(self, scalars: dict[str, float]) -> float:
         """Return c."""
@@ -209,8 +238,7 @@ class MeasuredStep:
     def cut(self, scalars: dict[str, float], square: float) -> float:
         """Return the factor of a step whose squared length in the metric is ``square``: less than 1 for outliers."""
         largest = self.outlier * self.outlier * scalars.get("typical_square", math.inf)
-        may = self.network or self.is_long(scalars)
-        return math.sqrt(largest / square) if may and square > largest else 1.0
+        return math.sqrt(largest / square) if square > largest else 1.0
 
     def follow(
         self, arrays: dict[str, Array], scalars: dict[str, float], *, gradient: Array, estimate: Array, direction: Array
@@ -241,6 +269,7 @@ class MeasuredStep:
 
         ``early``: in the first half pass. ``reduced``: estimates have most of their noise removed.
         """
+        scalars["rate_before"] = scalars.get("learning_rate", math.inf)
         products, squares = scalars.get("step_products", 0.0), scalars.get("step_squares", 0.0)
         if squares > 0:
             scalars["typical_square"] = squares / max(1.0, scalars.get("step_count", 0.0))
@@ -307,20 +336,27 @@ class MeasuredStep:
 
     @staticmethod
     def check(ctx: Context) -> tuple[Request, ...]:
-        """Return the requests of a check: f at x on the check sample; on suspicion on all, and at the last good x."""
+        """Return the requests of a check: f at x on the check sample; on suspicion on others, and at the last good x.
+
+        Those are as many as the steps have used.
+        """
         n, stream = ctx.info.n_samples, ctx.stream(Tag.MAIN)
         assert n is not None
         if "suspected" not in ctx.scalars:
             return (Request("check", CheckValue(), ctx.anchor("x"), (check_batch(n),), stream),)
         places = {"check": "x", "good": "checked"}
-        return tuple(Request(k, CheckValue(), ctx.anchor(at), ctx.full_pass(), stream) for k, at in places.items())
+        used = max(check_batch(n).size, ctx.step * ctx.batch_size)
+        few = used < min(n, ctx.info.chunk_size)
+        batches = (Batch("fixed", 0, 0, used),) if few else ctx.full_pass()
+        return tuple(Request(k, CheckValue(), ctx.anchor(at), batches, stream) for k, at in places.items())
 
     def judge(self, ctx: Context, got: Mapping[str, Measured]) -> bool:
         """Keep a good x; return to the last one, with a quarter of the step, from a point that is worse than the start.
 
         Half of what was gained so far is the noise that a step may have, and a hundredth of f where little was gained.
         Up to twice the start that makes a point suspect only: where few samples weigh most, the check sample has its
-        minimum elsewhere. All samples decide at the next step; if they find x better, judgement begins anew from there.
+        minimum elsewhere. Other samples decide at the next step, as many as the steps have used: in the first pass a
+        judgement is to cost no more than what is judged, later all. If they find x better, judgement begins anew there.
         Returns whether x was left.
         """
         scalars, value = ctx.scalars, got["check"].value

@@ -122,7 +122,9 @@ class Untuned:
         if not self._active(ctx.info, ctx.size):
             return self.recipe.combine(ctx, got)
         if self._holds(ctx):
-            self._probe(ctx, got)
+            if self._probe(ctx, got):
+                self._place_trial(ctx, ctx.arrays["held"], ctx.arrays["held_gradient"])
+                return None
             return self._hand_over(ctx, ctx.arrays["held"], ctx.arrays["held_gradient"])
         if "check" in got and self.step.judge(ctx, got):
             return Estimate((), ((0.0, ctx.arrays["previous_step"]),))  # what was measured at the bad point is void
@@ -151,18 +153,24 @@ class Untuned:
             trial.clip(ctx.info.lower, ctx.info.upper, out=trial)
         ctx.state.versions["trial"] += 1
 
-    def _probe(self, ctx: Context, got: Mapping[str, Measured]) -> None:
-        """Take the curvature of the mini-batch and set the step size."""
+    def _probe(self, ctx: Context, got: Mapping[str, Measured]) -> bool:
+        """Take the curvature of the mini-batch and set the step size; return whether to look again."""
         there = got["trial"].gradient
         here = got["here"].gradient if "here" in got else ctx.arrays["held_gradient"]
         assert there is not None
         assert here is not None
         change, moved = there - here, ctx.arrays["trial"] - ctx.arrays["x"]
+        if "here" in got:
+            ctx.arrays["held_gradient"][...] = here
+            ctx.scalars["held_known"] = 1.0
         along = float(moved @ change)
-        self.step.record(ctx.arrays, ctx.scalars, float(change @ change) / abs(along) if along else 0.0)
+        curvature = float(change @ change) / abs(along) if along else 0.0
+        overshot = float(moved @ here) < 0 < float(moved @ there)
+        return self.step.looks_again(ctx.arrays, ctx.scalars, ctx.step, curvature, overshot=overshot)
 
     def _hand_over(self, ctx: Context, v: Array, gradient: Array) -> Estimate:
-        v *= v.dtype.type(self.step.cut(ctx.scalars, float(v @ v)))
+        if self.step.is_long(ctx.scalars):  # others are not: cut gradients are biased, and nothing here corrects it
+            v *= v.dtype.type(self.step.cut(ctx.scalars, float(v @ v)))
         ctx.state.cache["untuned_step"] = _Step(v, gradient)
         return Estimate((), ((1.0, v),))
 

@@ -66,10 +66,6 @@ class WholeSum:
         The run has converged where the model promises less than this share of f, or of what f has fallen by.
     share : float, default 3
         Mini-batches end when B is larger than so many times n.
-    counted : float, default 0.5
-        They go on while a smaller share of the gradients that the metric is made of counts: where those of the first
-        steps are larger by orders of magnitude they hide the others. In up to ``pairs`` variables L-BFGS learns what
-        is missing by itself.
     fast : float, default 8
         They go on while a pass makes the square of the gradient smaller by more than this: L-BFGS takes two passes to
         get going, and then gains about as much.
@@ -87,7 +83,6 @@ class WholeSum:
     pairs: int = 20
     tol: float = 1e-12
     share: float = 3.0
-    counted: float = 0.5
     fast: float = 8.0
     vanished: float = 1e-10
 
@@ -159,9 +154,7 @@ class WholeSum:
         vanished = self.vanished * _fallen(scalars, scalars.get("check_best", math.inf))
         if ctx.n_batches == 1 or 0.5 * rate * signal < vanished:
             return True
-        falls_fast = self._falls_fast(ctx, signal)
-        learned = ctx.size <= self.pairs or Guided.counted(scalars) >= self.counted
-        return learned and not falls_fast and ctx.batch_size * noise >= self.share * n * signal
+        return not self._falls_fast(ctx, signal) and ctx.batch_size * noise >= self.share * n * signal
 
     def _falls_fast(self, ctx: Context, signal: float) -> bool:
         """Return whether the last pass has made the square of the gradient smaller by more than ``fast``."""
@@ -183,12 +176,13 @@ class WholeSum:
     def _rate(self, ctx: Context) -> float:
         """Return a step size in the metric for the gradient of all samples, 0 where no curvature is known.
 
-        Where P is the covariance C of the samples' gradients and H a multiple of it, a mini-batch of b samples has the
-        curvature ``1 + tr(P^-1 C) / b`` in multiples of that of the sum.
+        Where P is the covariance C of the samples' gradients, up to their present level, and H a multiple of it, a
+        mini-batch of b samples has the curvature ``1 + tr(P^-1 C) / b`` in multiples of that of the sum.
         """
         assert self.recipe.step is not None
         curvature = self.recipe.step.curvature.value(ctx.arrays, ctx.scalars, 0.5)
-        return FIRST * (1.0 + ctx.scalars.get("control_squares", 0.0)) / curvature if curvature else 0.0
+        noise = ctx.scalars.get("control_squares", 0.0) / Guided.level(ctx.scalars)
+        return FIRST * (1.0 + noise) / curvature if curvature else 0.0
 
     @one_thread()
     def _next(self, ctx: Context, got: Measured) -> Array:

@@ -17,6 +17,7 @@ from vamo_bbo.auto.noisy import MODELS, run_noisy
 from vamo_bbo.auto.rounds import generation_of, points_of_a_round
 from vamo_bbo.auto.smooth import PAIRS, descend, model_in_a_box
 from vamo_bbo.auto.space import differs, run_space
+from vamo_bbo.auto.trail import Trail, by_gradients
 from vamo_bbo.auto.units import Look, find_units, steps_in
 from vamo_bbo.problem import FiniteSum
 from vamo_bbo.projection import start_within
@@ -129,7 +130,8 @@ def _run_by_name(call: Call) -> tuple[Choice, Any]:
         gradients = FirstGradients(call, x0)
         if _may_differ(call):
             noisy = gradients.differ()
-    choice = choose(call, noisy)
+    alone = gradients is not None and call.noisy is True and _is_ours_to_judge(call) and not gradients.differ()
+    choice = choose(call, noisy and not alone)
     call.noisy = call.noisy or noisy
     if gradients is not None:
         if choice.method == "L-BFGS-B":
@@ -148,13 +150,18 @@ def _run_by_name(call: Call) -> tuple[Choice, Any]:
         call.options = {"radius": 1.0 / max(1.0, float(np.abs(x0 / call.x_scale).max())), **call.options}
     if choice.method in ("bayes", "quadratic"):
         call.options = {"n_points": points_of_a_round(call), **call.options}
-    result: Any = run_call(call, choice.method)
+    trail = None
+    if gradients is not None and choice.method == "L-BFGS-B" and _is_ours_to_judge(call) and not alone:
+        trail = Trail(call)
+    if alone:
+        choice = choice._replace(reason="exact gradient, noisy values: by gradients alone")
+    result: Any = by_gradients(call) if alone else run_call(call, choice.method)
     if choice.gradients:
         spent = 1 if gradients is None else gradients.spent
         result.njev, result.njev_samples = result.njev + spent, result.njev_samples + choice.gradients
         if call.jac is True:
             result.nfev, result.nfev_samples = result.nfev + spent, result.nfev_samples + spent
-    return choice, result
+    return choice, result if trail is None else trail.go_on(call, result)
 
 
 def _affords_a_look(call: Call, *names: str) -> bool:
@@ -193,6 +200,12 @@ def _within(call: Call) -> tuple[Array, Array | None, Array | None]:
 def _may_differ(call: Call) -> bool:
     """Return whether two gradients at x0 are to show if they are noisy: L-BFGS-B ends early on such, far off."""
     return call.noisy is None and not (call.needs_ours or call.constrained or set(call.options) - {"maxiter", "disp"})
+
+
+def _is_ours_to_judge(call: Call) -> bool:
+    """Return whether the user leaves it to us how to go on: no constraint, no method's option, no service."""
+    services = call.needs_ours or call.constrained or call.vectorized
+    return not (services or set(call.options) - {"maxiter", "disp", "maxcor"})
 
 
 def _look(call: Call, choice: Choice, watched: Watched, x0: Array, noisy: bool, given: Array | None) -> Look:
