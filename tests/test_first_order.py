@@ -130,3 +130,21 @@ def test_a_failed_difference_leaves_its_coordinate():
     result = vb.minimize(vb.FiniteSum(fragile, N), np.zeros(D), method="vamo", rng=0, maxfev=3 * (D + 1) * N)
     assert result.x[0] <= 0
     assert np.mean(losses(result.x, np.arange(N))) < 0.9 * np.log(2)
+
+
+def test_the_value_of_a_sum_is_the_mean_over_its_pieces():
+    info = ProblemInfo(n_samples=4, gradient="full", chunk_size=3)
+    state = Composite(Plain(FirstOrder()), Descent(0.1), batch_size=2).init(
+        np.zeros(2), seed=0, backend="numpy", info=info
+    )
+    ctx, measure = Context(state, 2), FirstOrder(of_sums=True)
+    request = Request("whole", measure, ctx.anchor("x"), ctx.full_pass(), Stream(Tag.MAIN, 0))
+    probes = measure.plan(request, ctx, 0)
+    assert [probe.want for probe in probes] == ["both", "both"]
+    answers = [
+        Answer(probe.id, value, grad=np.full(2, value), n_samples=count)
+        for probe, value, count in zip(probes, (1.0, 5.0), (3, 1), strict=True)
+    ]
+    measured = measure.reduce(request, ctx, probes, answers)
+    assert measured.value == 2.0
+    np.testing.assert_array_equal(measured.gradient, [2.0, 2.0])

@@ -142,7 +142,7 @@ def test_without_a_gradient_the_end_is_by_differences():
     assert gap(squares, squares_slope, result.x) < 1e-9
 
 
-@pytest.mark.parametrize("passes", [4, LEFT])
+@pytest.mark.parametrize("passes", [4, LEFT + 4])
 def test_a_small_budget_is_left_to_mini_batches(passes):
     spy = Spy(logistic_slope)
     vb.minimize(vb.FiniteSum(logistic, N, grad=spy), np.zeros(D), method="vamo", rng=0, maxjev=passes * N)
@@ -218,10 +218,17 @@ def test_kinks_are_no_end():
     assert (result.fun - best) / (start - best) < 5e-3
 
 
+def test_without_any_curvature_there_is_no_end():
+    slopes = np.random.default_rng(0).standard_normal((N, 3)) + 1.0
+    data = vb.FiniteSum(lambda x, i: slopes[i] @ x, N, grad=lambda x, i: slopes[i].mean(axis=0))
+    assert not vb.minimize(data, np.zeros(3), method="vamo", rng=0).success
+
+
 def test_an_l1_penalty_is_reached_by_mini_batches_after_all():
     """L-BFGS goes on for ever with steps that gain next to nothing."""
-    rows, weight = RNG.standard_normal((1000, 20)), 0.02
-    labels = np.sign(rows[:, :4].sum(axis=1) + RNG.standard_normal(1000))
+    rng, weight = np.random.default_rng(1), 0.02
+    rows = rng.standard_normal((1000, 20))
+    labels = np.sign(rows[:, :4].sum(axis=1) + rng.standard_normal(1000))
     every = np.arange(1000)
 
     def smooth(x, i):
@@ -241,7 +248,7 @@ def test_an_l1_penalty_is_reached_by_mini_batches_after_all():
     data = vb.FiniteSum(lambda x, i: smooth(x, i) + weight * np.abs(x).sum(), 1000, grad=spy)
     result = vb.minimize(data, np.zeros(20), method="vamo", rng=0)
     assert 0 < spy.sizes.count(1000) < 12
-    assert (result.fun - best) / (np.log(2.0) - best) < 1e-3
+    assert (result.fun - best) / (np.log(2.0) - best) < 5e-3
 
 
 def test_a_state_that_is_pickled_at_every_step_goes_the_same_way():

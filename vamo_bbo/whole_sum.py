@@ -66,7 +66,7 @@ class WholeSum:
         The run has converged where the model promises less than this share of f, or of what f has fallen by.
     share : float, default 3
         Mini-batches end when B is larger than so many times n.
-    fast : float, default 8
+    fast : float, default 4
         They go on while a pass makes the square of the gradient smaller by more than this: L-BFGS takes two passes to
         get going, and then gains about as much.
     vanished : float, default 1e-10
@@ -83,7 +83,7 @@ class WholeSum:
     pairs: int = 20
     tol: float = 1e-12
     share: float = 3.0
-    fast: float = 8.0
+    fast: float = 4.0
     vanished: float = 1e-10
 
     @staticmethod
