@@ -68,7 +68,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--problems", nargs="*", default=NAMES)
     names = parser.parse_args().problems
-    print(f"{'gap after passes':34}" + "".join(f"{p:>9}" for p in PASSES) + "  seconds  converged")
+    print(f"{'gap after passes':31}" + "".join(f"{p:>7}" for p in PASSES) + "      s  converged")
     for name in names:
         problem = problems.get(name)
         data, x0 = problem.objective, problem.x0
@@ -83,10 +83,10 @@ def main() -> None:
         start = float(np.mean(data.losses(x0, everything)))
         for end, half in runs.items():
             gaps = np.maximum([[(v - best) / (start - best) for v in r.values] for r in half], 1e-15)
-            row = "".join(f"{math.exp(g):9.0e}" for g in np.log(gaps).mean(axis=0))
+            row = "".join(f"{math.exp(g):7.0e}" for g in np.log(gaps).mean(axis=0))
             seconds = float(np.mean([r.seconds for r in half]))
             label = f"{name} {'with' if end else 'without'}"
-            print(f"{label:34}{row}{seconds:9.2f}{sum(r.converged for r in half):7} of {SEEDS}", flush=True)
+            print(f"{label:31}{row}{seconds:7.2f}{sum(r.converged for r in half):4} of {SEEDS}", flush=True)
 
 
 if __name__ == "__main__":
