@@ -235,7 +235,7 @@ def vamo(
     ``batch_size`` gradients and n/50 (at least 32) values per pass, somewhat more in the first, and 2 n values where
     f has grown on these samples; a metric adds N/20 (at least 8) batches at x0. A step on all samples takes n gradients
     (and n values, unless gradients bring them).
-    Memory: table (N x d or N x q), sketch (``rank + 4`` vectors; two d x d matrices up to d = 200), and 10 vectors (53
+    Memory: table (N x d or N x q), sketch (``rank + 4`` vectors; two d x d matrices up to d = 200), and 10 vectors (54
     up to d = 200).
     Cost of "values": ``n (q + 1)`` sample values per epoch and ``batch_size`` sample gradients per step; without the
     table ``batch_size (q + 1)`` values per step more, and the same iterates up to rounding. Without a gradient the
