@@ -14,9 +14,8 @@ gradient that is not that of the values), mini-batches go on for the rest of the
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 
@@ -44,8 +43,6 @@ LEFT = 8
 """Steps on all samples that must fit into what is left of a budget: the first ones gain little."""
 FIRST = 0.5
 """Share of the step to the minimum, by a rough model, that the first one goes."""
-
-Metric = Callable[[Array], Array]
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,12 +203,12 @@ class WholeSum:
             self._remember(ctx, arrays["x"] - arrays["whole_x"], gradient - arrays["whole_gradient"])
         gain = scalars.get("whole_value", math.inf) - got.value
         arrays["whole_x"][...], arrays["whole_gradient"][...] = arrays["x"], gradient
-        direction = arrays["whole_direction"]
-        direction[...] = -self._inverse(ctx, gradient)
+        direction, rate = arrays["whole_direction"], self._rate(ctx)
+        direction[...] = -self._inverse(ctx, gradient, rate)
         slope = float(direction @ gradient)
         # Without a pair nothing says how long a step is to be: a success makes the next one longer.
         length = 1.0 if scalars.get("whole_pairs") else 2.0 * scalars.get("whole_length", 0.5)
-        promise = 0.5 * self._rate(ctx) * float(gradient @ self.recipe.metric(ctx, gradient))
+        promise = 0.5 * rate * float(gradient @ self.recipe.metric(ctx, gradient))
         scalars.update(whole_value=got.value, whole_slope=slope, whole_length=length, whole_tries=0.0)
         scalars["whole_promise"] = promise
         if not scalars.get("whole_mark", math.inf) - got.value < scalars.get("whole_goal", 0.0):
@@ -255,23 +252,25 @@ class WholeSum:
         ctx.arrays["whole_changed"][count % self.pairs] = changed
         ctx.scalars["whole_pairs"] = count + 1.0
 
-    def _inverse(self, ctx: Context, gradient: Array) -> Array:
-        """Return the inverse Hessian times the gradient: the two-loop recursion (Nocedal and Wright, 2006, 7.4)."""
+    def _inverse(self, ctx: Context, gradient: Array, rate: float) -> Array:
+        """Return the inverse Hessian times the gradient: the two-loop recursion (Nocedal and Wright, 2006, 7.4).
+
+        ``rate`` times the inverse metric is the first guess while there is no pair.
+        """
         moved, changed = ctx.arrays["whole_moved"], ctx.arrays["whole_changed"]
-        metric: Metric = partial(self.recipe.metric, ctx)
         count = int(ctx.scalars.get("whole_pairs", 0.0))
         order = [k % self.pairs for k in range(max(0, count - self.pairs), count)]
+        curvatures = {k: float(moved[k] @ changed[k]) for k in order}
         v, shares = gradient.copy(), dict[int, float]()
         for k in reversed(order):
-            shares[k] = float(moved[k] @ v) / float(moved[k] @ changed[k])
+            shares[k] = float(moved[k] @ v) / curvatures[k]
             v -= v.dtype.type(shares[k]) * changed[k]
-        rate = self._rate(ctx)
         if order:
-            s, y = moved[order[-1]], changed[order[-1]]
-            rate = float(s @ y) / float(y @ metric(y))
-        v = v.dtype.type(rate) * metric(v)
+            y = changed[order[-1]]
+            rate = curvatures[order[-1]] / float(y @ self.recipe.metric(ctx, y))
+        v = v.dtype.type(rate) * self.recipe.metric(ctx, v)
         for k in order:
-            share = shares[k] - float(changed[k] @ v) / float(moved[k] @ changed[k])
+            share = shares[k] - float(changed[k] @ v) / curvatures[k]
             v += v.dtype.type(share) * moved[k]
         return np.asarray(v)
 

@@ -199,13 +199,17 @@ def _within(call: Call) -> tuple[Array, Array | None, Array | None]:
 
 def _may_differ(call: Call) -> bool:
     """Return whether two gradients at x0 are to show if they are noisy: L-BFGS-B ends early on such, far off."""
-    return call.noisy is None and not (call.needs_ours or call.constrained or set(call.options) - {"maxiter", "disp"})
+    return call.noisy is None and _is_plain(call)
 
 
 def _is_ours_to_judge(call: Call) -> bool:
     """Return whether the user leaves it to us how to go on: no constraint, no method's option, no service."""
-    services = call.needs_ours or call.constrained or call.vectorized
-    return not (services or set(call.options) - {"maxiter", "disp", "maxcor"})
+    return _is_plain(call, "maxcor") and not call.vectorized
+
+
+def _is_plain(call: Call, *more: str) -> bool:
+    """Return whether there are no services, constraints or options, but for ``more`` and those of all methods."""
+    return not (call.needs_ours or call.constrained or set(call.options) - {"maxiter", "disp", *more})
 
 
 def _look(call: Call, choice: Choice, watched: Watched, x0: Array, noisy: bool, given: Array | None) -> Look:

@@ -52,7 +52,7 @@ def choose_for_sum(call: Call) -> tuple[str, str, int]:
 
 
 def _ends_whole(call: Call) -> bool:
-    """Return whether ``vamo`` goes on with full gradients once mini-batches no longer pay."""
+    """Return whether ``vamo``, as it comes, goes on with full gradients: the rule of ``WholeSum.suits`` for it."""
     return call.size <= EXACT_BELOW and call.bounds is None and not call.noisy
 
 

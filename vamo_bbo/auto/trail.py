@@ -193,12 +193,11 @@ class _Path:
     """Values that are the work of the gradient along the way."""
 
     def __init__(self, call: Call) -> None:
-        self.call, self.base, self.latest = call, None, None
+        self.call = call
+        self.base: Point | None = None
+        self.latest: Point | None = None
         wanted = call.callback is not None and wants_result(call.callback)
         self.callback = self._named if wanted or call.callback is None else self._positional
-
-    base: Point | None
-    latest: Point | None
 
     def _at(self, x: Array, args: tuple[Any, ...]) -> Point:
         if self.latest is None or not np.array_equal(self.latest[0], x):

@@ -38,6 +38,7 @@ NORM_TILE = 65536
 """Tile of norm passes: fixed, so that their rounding depends on no backend's preference."""
 
 CONVERGED = "The model of the objective promises no further decrease."
+"""Message of a run whose recipe has set ``scalars["converged"]``."""
 
 MAX_ATTEMPTS = 20
 """Failed rounds in a row after which a solver gives up."""

@@ -424,7 +424,10 @@ class Recipe(Protocol):
         ...
 
     def observe(self, ctx: Context, got: Mapping[str, Measured], estimate: Estimate) -> None:
-        """Update sketches and adaptive coefficients, for later steps only (unbiasedness)."""
+        """Update sketches and adaptive coefficients, for later steps only (unbiasedness).
+
+        A recipe that knows that it has converged sets ``ctx.scalars["converged"]``, which ends the run.
+        """
         ...
 
 
